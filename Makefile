@@ -1,0 +1,81 @@
+# Every recipe that CI or the README names. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PROTOS := $(shell find protos/pawl -name '*.proto' | sort)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e check up demo bench clean lock
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing: install Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: the venv module is missing (Debian: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt || { echo "make: the Python package index cannot be reached, or a package is missing there"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . 
+	@touch $@
+
+install: $(VENV)/.installed ## Make .venv with the pawl command
+
+fmt: install ## Format and fix what can be fixed
+	ruff format . && ruff check --fix .
+
+lint: install ## Ruff, buf lint
+	ruff format --check . && ruff check . && buf lint protos
+
+types: install ## mypy --strict
+	mypy
+
+imports: install ## Who may import whom
+	lint-imports
+
+protos: install ## Generate libs/pb from protos/
+	rm -rf libs/pb/pawl && $(MAKE) --no-print-directory generate OUT=libs/pb
+
+generate:
+	@mkdir -p $(OUT)
+	@python -m grpc_tools.protoc -Iprotos --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
+	@find $(OUT)/pawl -name '*_pb2*' -exec sed -i -E 's/^from pawl\./from libs.pb.pawl./' {} +
+	@find $(OUT)/pawl -type d -exec touch {}/__init__.py \;
+
+verify-protos: install ## Generated code is fresh, nothing in the protos broke
+	@rm -rf build/pb && $(MAKE) --no-print-directory generate OUT=build/pb
+	diff -r -x __pycache__ build/pb/pawl libs/pb/pawl && buf breaking protos --against protos/baseline.binpb
+
+proto-baseline: ## Accept today's protos as the baseline for breaking changes
+	buf build protos -o protos/baseline.binpb
+
+test: install ## All tests
+	pytest
+
+test-unit: install ## Rules without I/O
+	pytest tests/unit
+
+test-db: install ## Stores against a real PostgreSQL
+	pytest tests/store tests/rpc
+
+test-e2e: install ## The whole stack as processes
+	pytest tests/e2e
+
+check: lint types imports verify-protos test ## Everything that CI runs
+
+up: install ## Start Pawl in the foreground
+	pawl up
+
+demo: install ## Install, start, run a few tasks, show what happened, stop
+	pawl demo
+
+bench: install ## Measure; prints a table and one JSON line
+	python -m bench
+
+lock: ## Pin the requirements anew (needs uv)
+	uv pip compile --quiet --no-header requirements/runtime.in -o requirements/runtime.txt
+	uv pip compile --quiet --no-header requirements/dev.in -o requirements/dev.txt
+
+clean: ## Remove what make made
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

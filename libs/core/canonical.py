@@ -1,0 +1,58 @@
+"""Values to canonical JSON bytes (RFC 8785), and canonical text back to values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import rfc8785
+
+MAX_SAFE_INTEGER = 2**53 - 1
+
+# What json.loads returns. Spelled as object, because a recursive alias makes every use a cast.
+Json = object
+
+
+def canonical(value: Json) -> bytes:
+    """The RFC 8785 bytes of `value`.
+
+    Numbers are IEEE doubles: an integer beyond ±(2**53−1), as a double's decimal form can be, is
+    taken as that double. Raises ValueError for what JSON cannot say (NaN, infinities, lone
+    surrogates, other types) and for values nested too deeply to walk (several hundred levels).
+    """
+    try:
+        return rfc8785.dumps(_doubles(value))  # type: ignore[arg-type]  # _doubles leaves only JSON
+    except RecursionError as error:
+        raise ValueError("the value has no canonical form: it is nested too deeply") from error
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        raise ValueError(f"the value has no canonical form: {error}") from error
+
+
+def canonical_text(value: Json) -> str:
+    """`canonical` as text, the form that is stored and sent."""
+    return canonical(value).decode()
+
+
+def read_canonical(text: str | bytes) -> Json:
+    """Read JSON text that Pawl itself wrote; for a caller's bytes use the strict reader."""
+    return json.loads(text)
+
+
+def _doubles(value: Json) -> Json:
+    if isinstance(value, bool) or value is None or isinstance(value, str | float):
+        return value
+    if isinstance(value, int):
+        return value if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else _as_double(value)
+    if isinstance(value, Mapping):
+        return {key: _doubles(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_doubles(item) for item in value]
+    kinds = "objects, arrays, strings, numbers, booleans and null"
+    raise ValueError(f"{type(value).__name__} is not JSON: only {kinds} are")
+
+
+def _as_double(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("an integer is beyond the range of a double") from error
