@@ -1,0 +1,250 @@
+"""A grpc.aio server that authenticates, binds the call's context, and turns refusals into typed
+statuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn, TypeAlias, cast
+
+import grpc
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import Counter, Histogram
+from structlog.contextvars import bind_contextvars
+
+from libs.core.errors import PawlError
+from libs.process.logs import get_logger
+from libs.rpc.context import (
+    AUTHORIZATION_HEADER,
+    REQUEST_ID_HEADER,
+    TRACEPARENT_HEADER,
+    CallContext,
+    Caller,
+    Principal,
+    enter,
+    new_request_id,
+)
+from libs.rpc.errors import to_status
+from libs.rpc.tokens import TokenVerifier
+
+CALLER = "caller"
+ANYONE = "anyone"
+OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
+MAX_MESSAGE_BYTES = 16 * 2**20
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    # Defaults refuse bursts of a few thousand calls with RST_STREAM; work is bounded by the
+    # services.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+)
+
+Access = Mapping[str, frozenset[str]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Translate = Callable[[Exception], PawlError | None]
+
+log = get_logger(__name__)
+_calls = Counter("pawl_rpc_total", "Calls served, by method and code", ["method", "code"])
+_seconds = Histogram("pawl_rpc_seconds", "Seconds per served call", ["method"])
+
+
+class RpcServer:
+    """One service's gRPC endpoint: health, reflection, access by token, drain on stop.
+
+    `access` names for every method who may call it: services by name, "caller" for any caller
+    token,
+    "anyone" for no token. `translate` turns an adapter's exception (a database that is away) into
+    a refusal.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        address: str,
+        verifier: TokenVerifier,
+        access: Access,
+        translate: Translate | None = None,
+        max_concurrent_rpcs: int = 10_000,
+        drain_seconds: float = 10.0,
+    ) -> None:
+        self._service = service
+        self._address = address
+        self._access = access
+        self._drain_seconds = drain_seconds
+        self._names: list[str] = []
+        self._methods: set[str] = set()
+        self._health = HealthServicer()
+        gate = _Gate(verifier, access, translate)
+        self._server = grpc.aio.server(
+            interceptors=(gate,), options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs
+        )
+        self.port = 0
+
+    def add(
+        self, register: Callable[[Any, grpc.aio.Server], None], servicer: object, name: str
+    ) -> None:
+        """Serve `servicer`; `register` is the generated add_…_to_server, `name` the full service
+        name.
+        """
+        register(servicer, self._server)
+        self._names.append(name)
+
+    async def start(self) -> int:
+        """Listen and serve; returns the port. ValueError when a method has no row in `access`."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*self._names, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._check_access()
+        self.port = self._server.add_insecure_port(self._address)
+        await self._server.start()
+        await self.set_serving(serving=True)
+        log.info("serving", service=self._service, address=self._address, port=self.port)
+        return self.port
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Say over gRPC health whether calls are welcome."""
+        answer = health_pb2.HealthCheckResponse
+        now = answer.SERVING if serving else answer.NOT_SERVING
+        for name in ("", *self._names):
+            await self._health.set(name, now)
+
+    async def stop(self) -> None:
+        """Say "not serving", take no new calls, let the running ones end, then close."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._drain_seconds)
+
+    def _check_access(self) -> None:
+        for name in self._names:
+            service = descriptor_pool.Default().FindServiceByName(name)
+            for method in service.methods:
+                path = f"/{name}/{method.name}"
+                if path not in self._access:
+                    raise ValueError(f"{path} has no row in the access table")
+
+
+class _Gate(grpc.aio.ServerInterceptor):
+    """Token, context, errors, metrics: around every method of the server."""
+
+    def __init__(
+        self, verifier: TokenVerifier, access: Access, translate: Translate | None
+    ) -> None:
+        self._verifier = verifier
+        self._access = access
+        self._translate = translate
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(OPEN_PREFIXES):
+            return handler
+        metadata = {str(k): v for k, v in handler_call_details.invocation_metadata or ()}
+        context = CallContext(
+            request_id=_text(metadata.get(REQUEST_ID_HEADER)) or new_request_id(),
+            traceparent=_text(metadata.get(TRACEPARENT_HEADER)),
+        )
+        refusal: PawlError | None = None
+        try:
+            principal = self._admit(method, _text(metadata.get(AUTHORIZATION_HEADER)))
+            context = replace(context, principal=principal)
+        except PawlError as error:
+            refusal = error
+        return self._wrapped(handler, method, context, refusal)
+
+    def _admit(self, method: str, authorization: str) -> Principal | None:
+        allowed = self._access.get(method, frozenset())
+        if ANYONE in allowed:
+            return None
+        if not authorization.startswith("Bearer "):
+            raise PawlError("unauthenticated", "metadata authorization: Bearer <token> is missing")
+        principal = self._verifier.verify(authorization.removeprefix("Bearer "))
+        name = CALLER if isinstance(principal, Caller) else principal.name
+        if name not in allowed:
+            raise PawlError("permission_denied", f"{name} may not call {method}")
+        return principal
+
+    def _wrapped(
+        self,
+        handler: Handler,
+        method: str,
+        bound: CallContext,
+        refusal: PawlError | None,
+    ) -> Handler:
+        """The same handler with context, errors and metrics around it; four shapes of RPC, two of
+        answer.
+        """
+
+        async def answer_once(request: Any, context: Context) -> Any:
+            with _seconds.labels(method).time():
+                try:
+                    self._begin(bound, refusal, context)
+                    inner: Any = handler.stream_unary or handler.unary_unary
+                    response = await inner(request, context)
+                except Exception as error:  # noqa: BLE001 - the one place that answers every error
+                    await self._fail(error, method, context)
+                _calls.labels(method, "OK").inc()
+                return response
+
+        async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                self._begin(bound, refusal, context)
+                inner: Any = handler.stream_stream or handler.unary_stream
+                async for response in inner(request, context):
+                    yield response
+            except Exception as error:  # noqa: BLE001 - the one place that answers every error
+                await self._fail(error, method, context)
+            _calls.labels(method, "OK").inc()
+
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        behaviour = answer_many if handler.response_streaming else answer_once
+        return cast(
+            "Handler", make(behaviour, handler.request_deserializer, handler.response_serializer)
+        )
+
+    @staticmethod
+    def _begin(bound: CallContext, refusal: PawlError | None, context: Context) -> None:
+        if refusal is not None:
+            raise refusal
+        bind_contextvars(request_id=bound.request_id)
+        left = context.time_remaining()
+        enter(bound if left is None else replace(bound, deadline=time.monotonic() + left))
+
+    async def _fail(self, error: Exception, method: str, context: Context) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
+            raise error
+        refusal = error if isinstance(error, PawlError) else None
+        if refusal is None and self._translate is not None:
+            refusal = self._translate(error)
+        if refusal is None:
+            log.error("call failed unexpectedly", method=method, exc_info=error)
+            refusal = PawlError("internal", "Pawl failed; the log of the service says why")
+        elif refusal.kind.http >= 500:
+            log.warning("call failed", method=method, code=refusal.code, error=refusal.message)
+        _calls.labels(method, refusal.kind.grpc).inc()
+        await context.abort_with_status(to_status(refusal))
+        raise AssertionError("abort returns never")
+
+
+def _text(value: str | bytes | None) -> str:
+    return value if isinstance(value, str) else ""
