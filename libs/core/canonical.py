@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 import rfc8785
 
 MAX_SAFE_INTEGER = 2**53 - 1
+_SAFE_DIGITS = len(str(-MAX_SAFE_INTEGER))
+_LONG_INTEGER = re.compile(r"[0-9]{16}", re.ASCII)
 
 # What json.loads returns. Spelled as object, because a recursive alias makes every use a cast.
 Json = object
@@ -34,8 +37,44 @@ def canonical_text(value: Json) -> str:
 
 
 def read_canonical(text: str | bytes) -> Json:
-    """Read JSON text that Pawl itself wrote; for a caller's bytes use the strict reader."""
-    return json.loads(text)
+    """Read JSON text that Pawl itself wrote; for a caller's bytes use the strict reader.
+
+    Canonical JSON writes the double 1e16 as 10000000000000000: such a number becomes a float again.
+    """
+    text = text if isinstance(text, str) else text.decode()
+    if _LONG_INTEGER.search(text) is None:  # almost always, and then the parser stays in C
+        return json.loads(text)
+    return json.loads(text, parse_int=whole_number)
+
+
+def whole_number(text: str) -> float:
+    """What an integer literal of canonical JSON stands for: beyond ±(2**53−1) a double."""
+    value = float(text) if len(text) > _SAFE_DIGITS else int(text)
+    if isinstance(value, float) or -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+        return value
+    return float(value)
+
+
+def same_json(one: Json, other: Json) -> bool:
+    """Whether both have the same canonical form, found without writing it.
+
+    Stops at the first difference, so the smaller of both bounds the work. RecursionError for values
+    that are nested too deeply, ValueError for integers beyond the range of a double.
+    """
+    match one, other:
+        case (dict(), dict()):
+            return one.keys() == other.keys() and all(
+                same_json(item, other[key]) for key, item in one.items()
+            )
+        case (list() | tuple(), list() | tuple()):
+            return len(one) == len(other) and all(map(same_json, one, other))
+        case (str(), str()):
+            return one == other
+        case (bool() | None, _) | (_, bool() | None):
+            return one is other
+        case (int() | float(), int() | float()):
+            return _as_double(one) == _as_double(other)
+    return False
 
 
 def _doubles(value: Json) -> Json:
@@ -51,7 +90,7 @@ def _doubles(value: Json) -> Json:
     raise ValueError(f"{type(value).__name__} is not JSON: only {kinds} are")
 
 
-def _as_double(value: int) -> float:
+def _as_double(value: float) -> float:
     try:
         return float(value)
     except OverflowError as error:

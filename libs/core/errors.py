@@ -63,6 +63,7 @@ ERRORS: dict[str, ErrorKind] = {
         ("permission_denied", "PERMISSION_DENIED", 403, "This caller may not do that"),
         ("not_found", "NOT_FOUND", 404, "Not found"),
         ("method_not_allowed", "UNIMPLEMENTED", 405, "The method is not allowed here"),
+        ("request_timeout", "DEADLINE_EXCEEDED", 408, "The request took too long to arrive"),
         ("already_exists", "ALREADY_EXISTS", 409, "It exists already"),
         ("conflict", "FAILED_PRECONDITION", 409, "The present state does not allow that"),
         ("payload_too_large", "INVALID_ARGUMENT", 413, "The body is too large"),

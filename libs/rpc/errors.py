@@ -20,11 +20,16 @@ from libs.core.errors import ERRORS, FieldError, PawlError
 DOMAIN = "pawl.dev"
 DETAILS_KEY = "grpc-status-details-bin"
 
+# Details travel in trailers, which gRPC refuses beyond 8 KiB; what is over these bounds is cut.
+MAX_MESSAGE_CHARS = 500
+MAX_DETAIL_CHARS = 200
+MAX_FIELDS_BYTES = 3_000
+
 
 def to_status(error: PawlError) -> grpc.Status:
     """The gRPC status of a refusal, with its details packed."""
     code = grpc.StatusCode[error.kind.grpc]
-    status = Status(code=code.value[0], message=error.message)
+    status = Status(code=code.value[0], message=_cut(error.message, MAX_MESSAGE_CHARS))
     status.details.append(_pack(ErrorInfo(reason=error.code.upper(), domain=DOMAIN)))
     if error.errors:
         status.details.append(_pack(_bad_request(error.errors)))
@@ -90,12 +95,21 @@ def _unpack(status: Status) -> PawlError | None:
 
 
 def _bad_request(errors: tuple[FieldError, ...]) -> BadRequest:
-    return BadRequest(
-        field_violations=[
-            BadRequest.FieldViolation(field=e.field, reason=e.code.upper(), description=e.detail)
-            for e in errors
-        ]
-    )
+    """The fields that fit; the first one always does."""
+    packed = BadRequest()
+    for error in errors:
+        packed.field_violations.add(
+            field=_cut(error.field, MAX_DETAIL_CHARS),
+            reason=error.code.upper(),
+            description=_cut(error.detail, MAX_DETAIL_CHARS),
+        )
+        if packed.ByteSize() > MAX_FIELDS_BYTES:
+            break
+    return packed
+
+
+def _cut(text: str, chars: int) -> str:
+    return text if len(text) <= chars else text[: chars - 1] + "…"
 
 
 def _pack(message: ErrorInfo | BadRequest | RetryInfo) -> AnyMessage:

@@ -48,6 +48,12 @@ class Planner(planner_grpc.PlannerServiceServicer):
         if said in ERRORS:
             field = FieldError(field="plan.steps[0].tool", code="unknown_tool", detail="no “x”")
             raise PawlError(said, f"it is {said}", errors=(field,), retry_after_seconds=1.5)
+        if said == "long":
+            many = tuple(
+                FieldError(field="é" * 500, code="unknown_tool", detail="ü" * 500)
+                for _ in range(1000)
+            )
+            raise PawlError("plan_invalid", "ö" * 5000, errors=many)
         if said == "bug":
             raise RuntimeError("secret detail")
         if said == "database":
@@ -127,6 +133,15 @@ async def test_every_row_of_the_error_table_survives_the_wire(
     assert (error.code, error.message, error.retry_after_seconds) == (code, f"it is {code}", 1.5)
     assert error.errors[0].pointer == "/plan/steps/0/tool"
     assert error.errors[0].code == "unknown_tool"
+
+
+async def test_a_refusal_of_any_length_fits_into_the_trailers(channel: RpcChannel) -> None:
+    with pytest.raises(PawlError) as refused:
+        await build(channel, "long")
+
+    assert refused.value.code == "plan_invalid"
+    assert refused.value.message.endswith("…")
+    assert 1 <= len(refused.value.errors) < 20
 
 
 async def test_raw_status_carries_the_code_of_the_table(server: RpcServer) -> None:

@@ -33,9 +33,9 @@ class PutArtifactRequest(_message.Message):
     task_id: _builtins.str
     """Required. The task; must be the task of the service token."""
     step_index: _builtins.int
-    """Required. The step, from 1."""
+    """Required. The step, 1 to 1000."""
     ordinal: _builtins.int
-    """Required. Place among the artifacts of the step, from 0."""
+    """Required. Place among the artifacts of the step, 0 to 999."""
     type: _builtins.str
     """Required. Dotted lower-case type, 1 to 128 characters."""
     data_json: _builtins.str

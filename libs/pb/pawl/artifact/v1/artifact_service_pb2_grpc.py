@@ -60,7 +60,7 @@ class ArtifactServiceServicer:
         """Store one artifact as staged. The same task, step and ordinal with the same data answers the stored one.
 
         Errors: INVALID_ARGUMENT (validation_failed, payload_too_large), ALREADY_EXISTS (other data is stored there),
-        PERMISSION_DENIED (executors only).
+        FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -69,7 +69,8 @@ class ArtifactServiceServicer:
     def GetArtifact(self, request, context):
         """Read one available artifact of the caller's tenant.
 
-        Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their SHA-256).
+        Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
+        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,7 +79,7 @@ class ArtifactServiceServicer:
     def ListArtifacts(self, request, context):
         """List the available artifacts of one task, in order of step and ordinal.
 
-        Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor).
+        Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

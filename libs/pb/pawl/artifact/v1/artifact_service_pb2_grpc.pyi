@@ -37,17 +37,18 @@ class ArtifactServiceStub:
     """Store one artifact as staged. The same task, step and ordinal with the same data answers the stored one.
 
     Errors: INVALID_ARGUMENT (validation_failed, payload_too_large), ALREADY_EXISTS (other data is stored there),
-    PERMISSION_DENIED (executors only).
+    FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only).
     """
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.GetArtifactResponse]
     """Read one available artifact of the caller's tenant.
 
-    Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their SHA-256).
+    Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
+    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.ListArtifactsRequest, _artifact_service_pb2.ListArtifactsResponse]
     """List the available artifacts of one task, in order of step and ordinal.
 
-    Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor).
+    Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
 
 @_typing.type_check_only
@@ -59,17 +60,18 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Store one artifact as staged. The same task, step and ordinal with the same data answers the stored one.
 
     Errors: INVALID_ARGUMENT (validation_failed, payload_too_large), ALREADY_EXISTS (other data is stored there),
-    PERMISSION_DENIED (executors only).
+    FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only).
     """
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Read one available artifact of the caller's tenant.
 
-    Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their SHA-256).
+    Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
+    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.ListArtifactsRequest, _artifact_service_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """List the available artifacts of one task, in order of step and ordinal.
 
-    Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor).
+    Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -84,7 +86,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         """Store one artifact as staged. The same task, step and ordinal with the same data answers the stored one.
 
         Errors: INVALID_ARGUMENT (validation_failed, payload_too_large), ALREADY_EXISTS (other data is stored there),
-        PERMISSION_DENIED (executors only).
+        FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only).
         """
 
     @_abc_1.abstractmethod
@@ -95,7 +97,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_artifact_service_pb2.GetArtifactResponse, _abc.Awaitable[_artifact_service_pb2.GetArtifactResponse]]:
         """Read one available artifact of the caller's tenant.
 
-        Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their SHA-256).
+        Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
+        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
 
     @_abc_1.abstractmethod
@@ -106,7 +109,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_artifact_service_pb2.ListArtifactsResponse, _abc.Awaitable[_artifact_service_pb2.ListArtifactsResponse]]:
         """List the available artifacts of one task, in order of step and ordinal.
 
-        Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor).
+        Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
 
 def add_ArtifactServiceServicer_to_server(servicer: ArtifactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -88,7 +88,8 @@ class AuthServiceServicer:
     def CreateTenant(self, request, context):
         """Make a tenant. Needs scope operator.
 
-        Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED.
+        Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
+        UNAUTHENTICATED (the key was revoked meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +107,9 @@ class AuthServiceServicer:
     def CreateKey(self, request, context):
         """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for scopes that the caller lacks).
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
+        scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
+        was revoked meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +125,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
-        """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write, for another tenant's key operator.
+        """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
+        tenant's key, and for an operator key, operator.
 
         Errors: NOT_FOUND, PERMISSION_DENIED.
         """

@@ -41,7 +41,8 @@ class AuthServiceStub:
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateTenantRequest, _auth_service_pb2.CreateTenantResponse]
     """Make a tenant. Needs scope operator.
 
-    Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED.
+    Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
+    UNAUTHENTICATED (the key was revoked meanwhile).
     """
     ListTenants: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListTenantsRequest, _auth_service_pb2.ListTenantsResponse]
     """List all tenants by name. Needs scope operator.
@@ -51,7 +52,9 @@ class AuthServiceStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateKeyRequest, _auth_service_pb2.CreateKeyResponse]
     """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for scopes that the caller lacks).
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
+    scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
+    was revoked meanwhile).
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListKeysRequest, _auth_service_pb2.ListKeysResponse]
     """List a tenant's keys, newest first, revoked ones included. Needs scope keys:read, for another tenant operator.
@@ -59,7 +62,8 @@ class AuthServiceStub:
     Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeKeyRequest, _auth_service_pb2.RevokeKeyResponse]
-    """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write, for another tenant's key operator.
+    """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
+    tenant's key, and for an operator key, operator.
 
     Errors: NOT_FOUND, PERMISSION_DENIED.
     """
@@ -82,7 +86,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     CreateTenant: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateTenantRequest, _auth_service_pb2.CreateTenantResponse]  # type: ignore[assignment]
     """Make a tenant. Needs scope operator.
 
-    Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED.
+    Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
+    UNAUTHENTICATED (the key was revoked meanwhile).
     """
     ListTenants: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListTenantsRequest, _auth_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """List all tenants by name. Needs scope operator.
@@ -92,7 +97,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateKeyRequest, _auth_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for scopes that the caller lacks).
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
+    scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
+    was revoked meanwhile).
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListKeysRequest, _auth_service_pb2.ListKeysResponse]  # type: ignore[assignment]
     """List a tenant's keys, newest first, revoked ones included. Needs scope keys:read, for another tenant operator.
@@ -100,7 +107,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeKeyRequest, _auth_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
-    """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write, for another tenant's key operator.
+    """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
+    tenant's key, and for an operator key, operator.
 
     Errors: NOT_FOUND, PERMISSION_DENIED.
     """
@@ -132,7 +140,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_service_pb2.CreateTenantResponse, _abc.Awaitable[_auth_service_pb2.CreateTenantResponse]]:
         """Make a tenant. Needs scope operator.
 
-        Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED.
+        Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
+        UNAUTHENTICATED (the key was revoked meanwhile).
         """
 
     @_abc_1.abstractmethod
@@ -154,7 +163,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_service_pb2.CreateKeyResponse, _abc.Awaitable[_auth_service_pb2.CreateKeyResponse]]:
         """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for scopes that the caller lacks).
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
+        scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
+        was revoked meanwhile).
         """
 
     @_abc_1.abstractmethod
@@ -174,7 +185,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.RevokeKeyResponse, _abc.Awaitable[_auth_service_pb2.RevokeKeyResponse]]:
-        """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write, for another tenant's key operator.
+        """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
+        tenant's key, and for an operator key, operator.
 
         Errors: NOT_FOUND, PERMISSION_DENIED.
         """

@@ -66,7 +66,8 @@ class PlannerServiceServicer:
 
         An input that nobody can plan is an answer (unplannable), not an error.
         Errors: INVALID_ARGUMENT (plan_invalid, unknown_field, unknown_tool, bad_ref, step_limit, limit_exceeded,
-        validation_failed), FAILED_PRECONDITION (tool_unavailable), PERMISSION_DENIED.
+        validation_failed, payload_too_large, and what the strict reader says of the JSON text), FAILED_PRECONDITION
+        (tool_unavailable), PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,8 @@ class PlannerServiceStub:
 
     An input that nobody can plan is an answer (unplannable), not an error.
     Errors: INVALID_ARGUMENT (plan_invalid, unknown_field, unknown_tool, bad_ref, step_limit, limit_exceeded,
-    validation_failed), FAILED_PRECONDITION (tool_unavailable), PERMISSION_DENIED.
+    validation_failed, payload_too_large, and what the strict reader says of the JSON text), FAILED_PRECONDITION
+    (tool_unavailable), PERMISSION_DENIED.
     """
     RegisterTools: _grpc.UnaryUnaryMultiCallable[_planner_service_pb2.RegisterToolsRequest, _planner_service_pb2.RegisterToolsResponse]
     """Announce the tools that an executor offers. A registration lives 60 s and is renewed by calling again.
@@ -66,7 +67,8 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
 
     An input that nobody can plan is an answer (unplannable), not an error.
     Errors: INVALID_ARGUMENT (plan_invalid, unknown_field, unknown_tool, bad_ref, step_limit, limit_exceeded,
-    validation_failed), FAILED_PRECONDITION (tool_unavailable), PERMISSION_DENIED.
+    validation_failed, payload_too_large, and what the strict reader says of the JSON text), FAILED_PRECONDITION
+    (tool_unavailable), PERMISSION_DENIED.
     """
     RegisterTools: _aio.UnaryUnaryMultiCallable[_planner_service_pb2.RegisterToolsRequest, _planner_service_pb2.RegisterToolsResponse]  # type: ignore[assignment]
     """Announce the tools that an executor offers. A registration lives 60 s and is renewed by calling again.
@@ -97,7 +99,8 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         An input that nobody can plan is an answer (unplannable), not an error.
         Errors: INVALID_ARGUMENT (plan_invalid, unknown_field, unknown_tool, bad_ref, step_limit, limit_exceeded,
-        validation_failed), FAILED_PRECONDITION (tool_unavailable), PERMISSION_DENIED.
+        validation_failed, payload_too_large, and what the strict reader says of the JSON text), FAILED_PRECONDITION
+        (tool_unavailable), PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod
