@@ -1,0 +1,124 @@
+"""Connections to PostgreSQL: pools with the settings that all services share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from libs.core.errors import PawlError
+from libs.process.env import ConfigError
+
+Connection = AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
+
+WAIT_SECONDS = 2.0
+STATEMENT_TIMEOUT_SECONDS = 5.0
+IDLE_IN_TRANSACTION_SECONDS = 30.0
+CONNECT_TIMEOUT_SECONDS = 5
+RETRY_AFTER_SECONDS = 1.0
+
+# The pool gives up on a lost server after this time and starts afresh with the next request, so
+# that its growing pauses never keep it away from a server that is back.
+RECONNECT_SECONDS = 2.0
+
+_SHARED_SETTINGS = {
+    "statement_timeout": f"{int(STATEMENT_TIMEOUT_SECONDS * 1000)}",
+    "idle_in_transaction_session_timeout": f"{int(IDLE_IN_TRANSACTION_SECONDS * 1000)}",
+    "timezone": "UTC",
+}
+# Hot statements reach every row by an index. Plans made while the tables were empty would say
+# otherwise, and they are cached; so these connections cannot choose anything else.
+_HOT_SETTINGS = {
+    "enable_seqscan": "off",
+    "enable_mergejoin": "off",
+    "enable_hashjoin": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
+async def open_pool(
+    dsn: str, *, name: str, min_size: int = 1, max_size: int = 8, hot: bool = False
+) -> Pool:
+    """An open pool of autocommit connections that give rows as dicts and prepare every statement.
+
+    Whoever asks waits at most 2 s for a connection (PoolTimeout); a statement runs at most 5 s.
+    `name` is the application name seen in pg_stat_activity. With `hot`, plans use indexes only. The
+    pool opens at once and connects in the background; close it with `await pool.close()`.
+    """
+    settings = _SHARED_SETTINGS | (_HOT_SETTINGS if hot else {})
+    given = str(conninfo_to_dict(dsn).get("options") or "")
+    options = " ".join([given, *(f"-c {key}={value}" for key, value in settings.items())]).strip()
+    pool: Pool = AsyncConnectionPool(
+        dsn,
+        kwargs={
+            "autocommit": True,
+            "prepare_threshold": 0,
+            "row_factory": dict_row,
+            "application_name": name,
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "options": options,
+        },
+        connection_class=AsyncConnection[DictRow],
+        name=name,
+        min_size=min_size,
+        max_size=max_size,
+        timeout=WAIT_SECONDS,
+        reconnect_timeout=RECONNECT_SECONDS,
+        open=False,
+    )
+    await pool.open()
+    return pool
+
+
+async def refuse_privileged(pool: Pool, schema: str) -> None:
+    """Raise ConfigError when this role is a superuser, or `schema` is missing or its own."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            """
+            SELECT current_user AS name, r.rolsuper AS is_superuser,
+                   pg_has_role(n.nspowner, 'MEMBER') AS is_owner
+            FROM pg_roles r LEFT JOIN pg_namespace n ON n.nspname = %(schema)s
+            WHERE r.rolname = current_user
+            """,
+            {"schema": schema},
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        raise ConfigError("the database role of this connection no longer exists")
+    if row["is_superuser"]:
+        raise ConfigError(
+            f"the database role {row['name']} is a superuser; a service needs its own"
+        )
+    if row["is_owner"] is None:
+        raise ConfigError(f"the database has no schema {schema}: run `pawl migrate` first")
+    if row["is_owner"]:
+        raise ConfigError(
+            f"the database role {row['name']} owns the schema {schema}; a service needs a "
+            "role that owns nothing"
+        )
+
+
+def unavailable(error: Exception) -> PawlError:
+    """What a caller is told when the database cannot be reached or takes too long."""
+    refusal = PawlError(
+        "unavailable",
+        "the database cannot be reached at the moment",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection inside a transaction: the end of the block commits, an error rolls back."""
+    async with pool.connection() as connection, connection.transaction():
+        yield connection

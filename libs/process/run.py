@@ -1,0 +1,46 @@
+"""Run one asyncio program until it ends or the process is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError
+from libs.process.logs import configure_logs, get_logger
+
+__all__ = ["EXIT_BAD_CONFIG", "EXIT_FAILED", "EXIT_STOPPED", "run"]
+
+log = get_logger(__name__)
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]], *, service: str) -> None:
+    """Run `main(stop)` on uvloop and leave the process with its exit code.
+
+    SIGTERM and SIGINT set `stop`; `main` then drains and returns. Exit codes: 0 after a clean stop,
+    1 with a logged error when `main` raised, 2 with the message on stderr when it raised
+    ConfigError. Logs go to stderr at level info from the start; `main` may configure them again.
+    """
+    configure_logs(service)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_guarded(main, service=service))
+    sys.exit(code)
+
+
+async def _guarded(main: Callable[[asyncio.Event], Awaitable[None]], *, service: str) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await main(stop)
+    except ConfigError as error:
+        print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - read by whoever started it
+        return EXIT_BAD_CONFIG
+    except Exception:
+        log.exception("process failed")
+        return EXIT_FAILED
+    return EXIT_STOPPED
