@@ -1,0 +1,20 @@
+"""Who may call which method of auth."""
+
+from __future__ import annotations
+
+from libs.rpc.server import ANYONE, CALLER, Access
+
+SERVICE = "pawl.auth.v1.AuthService"
+
+_CALLERS = frozenset({CALLER})
+
+ACCESS: Access = {
+    # The key in the request is what proves who calls.
+    f"/{SERVICE}/Authenticate": frozenset({ANYONE}),
+    f"/{SERVICE}/CreateTenant": _CALLERS,
+    f"/{SERVICE}/ListTenants": _CALLERS,
+    f"/{SERVICE}/CreateKey": _CALLERS,
+    f"/{SERVICE}/ListKeys": _CALLERS,
+    f"/{SERVICE}/RevokeKey": _CALLERS,
+    f"/{SERVICE}/GetUsage": _CALLERS,
+}
