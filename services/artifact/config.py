@@ -1,0 +1,40 @@
+"""Settings of artifact: the only reader of its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs.process.env import Env
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What serving needs. Addresses are host:port; port 0 takes a free one."""
+
+    listen: str
+    metrics_listen: str
+    database_url: str = field(repr=False)
+    service_key_file: Path
+    public_keys_file: Path
+    log_level: str
+
+    @classmethod
+    def from_env(cls, values: Mapping[str, str]) -> Settings:
+        """Read and check all of it; ConfigError names every bad variable."""
+        env = Env(values)
+        settings = cls(
+            listen=env.address("PAWL_LISTEN", "127.0.0.1:0"),
+            metrics_listen=env.address("PAWL_METRICS_LISTEN", "127.0.0.1:0"),
+            database_url=env.text("PAWL_ARTIFACT_DATABASE_URL"),
+            service_key_file=env.path("PAWL_SERVICE_KEY_FILE"),
+            public_keys_file=env.path("PAWL_PUBLIC_KEYS_FILE"),
+            log_level=env.choice("PAWL_LOG_LEVEL", LOG_LEVELS, "info"),
+        )
+        # The kafka driver comes with its own settings; until then another value is a mistake.
+        env.choice("PAWL_BUS", ("postgres",), "postgres")
+        env.check()
+        return settings

@@ -1,0 +1,137 @@
+"""Use cases of artifact: store once, read checked, settle when the task has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from prometheus_client import Counter
+
+from libs.core.errors import PawlError
+from libs.core.lifecycle import TaskState
+from libs.core.paging import Listing, page_size_of
+from libs.db.engine import Connection
+from libs.process.logs import get_logger
+from libs.rpc.context import Caller, require_scope
+from services.artifact.content import sha256_of
+from services.artifact.model import Artifact, ArtifactPage, ArtifactState, NewArtifact
+from services.artifact.outcome import settled_state
+from services.artifact.store import ArtifactStore, settle_in
+
+READ = "tasks:read"
+
+log = get_logger(__name__)
+_corrupt = Counter("pawl_artifact_corrupt_total", "Reads whose SHA-256 did not match")
+
+
+class Artifacts:
+    """Every method raises PawlError; which codes, its docstring says.
+
+    Read your writes: whoever has seen a task succeed sees its artifacts, whether or not the event
+    of it has been published and handled. A reader who finds staged artifacts asks the event log for
+    the task's state, and settles them itself when the task has ended.
+    """
+
+    def __init__(self, store: ArtifactStore, *, new_id: Callable[[], UUID]) -> None:
+        self._store = store
+        self._new_id = new_id
+
+    async def put(self, new: NewArtifact) -> Artifact:
+        """Store an artifact as staged, or return the equal one that stands at its place.
+
+        Raises `already_exists` for another type or other data, `conflict` when the task is not
+        running, `internal` when what is stored there does not match its SHA-256.
+        """
+        stored = await self._store.put(new, artifact_id=self._new_id())
+        if stored is None:
+            stored = await self._store.at(new.place)
+        if stored is None:
+            raise await self._why_not(new)
+        if (stored.type, stored.sha256) != (new.type, new.content.sha256):
+            raise _place_taken(new)
+        return _checked(stored)
+
+    async def get(self, caller: Caller, artifact_id: UUID | None) -> Artifact:
+        """An available artifact of the caller's tenant, with its data. None is no artifact's id.
+
+        Raises `insufficient_scope`, `not_found`, `internal` when its bytes do not match their
+        SHA-256.
+        """
+        require_scope(caller, READ)
+        found = await self._read(caller, artifact_id)
+        if found is not None and found.state is ArtifactState.STAGED:
+            await self._catch_up(found.place.task_id, tenant_id=caller.tenant_id)
+            found = await self._read(caller, artifact_id)
+        if found is None or found.state is not ArtifactState.AVAILABLE:
+            raise PawlError("not_found", "there is no such artifact")
+        return _checked(found)
+
+    async def list(
+        self, caller: Caller, task_id: UUID, *, page_size: int, page_token: str
+    ) -> ArtifactPage:
+        """The available artifacts of a task of the caller's tenant, without their data.
+
+        A task of another tenant, or one that does not exist, has none. Raises `insufficient_scope`,
+        `validation_failed`, `invalid_cursor`.
+        """
+        require_scope(caller, READ)
+        count = page_size_of(page_size)
+        listing = Listing(name="artifacts", bound_to=(str(caller.tenant_id), str(task_id)))
+        after = (0, -1)
+        if page_token:
+            step_index, ordinal = listing.keyset(page_token, kinds=(int, int))
+            after = (int(step_index), int(ordinal))
+        await self._catch_up(task_id, tenant_id=caller.tenant_id)
+        found = await self._store.list_available(
+            task_id, tenant_id=caller.tenant_id, after=after, count=count + 1
+        )
+        page, more = found[:count], len(found) > count
+        token = listing.token((page[-1].place.step_index, page[-1].place.ordinal)) if more else ""
+        return ArtifactPage(artifacts=tuple(page), next_page_token=token)
+
+    async def _read(self, caller: Caller, artifact_id: UUID | None) -> Artifact | None:
+        if artifact_id is None:
+            return None
+        return await self._store.read(artifact_id, tenant_id=caller.tenant_id)
+
+    async def _catch_up(self, task_id: UUID, *, tenant_id: UUID) -> None:
+        state = settled_state(await self._store.state_if_staged(task_id, tenant_id=tenant_id))
+        if state is not None:
+            await self._store.settle(task_id, tenant_id=tenant_id, state=state)
+
+    async def _why_not(self, new: NewArtifact) -> PawlError:
+        if await self._store.is_taken(new.place):
+            return _place_taken(new)
+        return PawlError("conflict", f"the task {new.place.task_id} is not running")
+
+
+async def settle_task(tx: Connection, task_id: UUID, *, tenant_id: UUID, ended: TaskState) -> None:
+    """Make what is staged of an ended task available or discarded, in `tx`. Idempotent."""
+    state = settled_state(ended)
+    if state is not None:
+        await settle_in(tx, task_id, tenant_id=tenant_id, state=state)
+
+
+def _checked(artifact: Artifact) -> Artifact:
+    """The artifact, if its bytes are still those that were stored."""
+    if artifact.data is not None and sha256_of(artifact.data) == artifact.sha256:
+        return artifact
+    _corrupt.inc()
+    log.error(
+        "artifact does not match its checksum",
+        artifact_id=str(artifact.id),
+        task_id=str(artifact.place.task_id),
+        tenant_id=str(artifact.place.tenant_id),
+    )
+    raise PawlError(
+        "internal", f"the artifact {artifact.id} does not match its SHA-256; it is damaged"
+    )
+
+
+def _place_taken(new: NewArtifact) -> PawlError:
+    place = new.place
+    return PawlError(
+        "already_exists",
+        f"step {place.step_index} of the task {place.task_id} has another artifact as number "
+        f"{place.ordinal}; what is stored never changes",
+    )
