@@ -1,4 +1,4 @@
-"""Reads the pinned run-time requirements into the package's dependencies, so that they stand in one place."""
+"""Reads the pinned run-time requirements into the package, so that they stand in one place."""
 
 from pathlib import Path
 
@@ -10,5 +10,9 @@ class PinnedRequirements(MetadataHookInterface):
 
     def update(self, metadata: dict) -> None:
         """Fill `dependencies` with the pinned lines."""
-        lines = Path(self.root, "requirements", "runtime.txt").read_text(encoding="utf-8").splitlines()
-        metadata["dependencies"] = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+        lines = (
+            Path(self.root, "requirements", "runtime.txt").read_text(encoding="utf-8").splitlines()
+        )
+        metadata["dependencies"] = [
+            line.strip() for line in lines if line.strip() and not line.strip().startswith("#")
+        ]

@@ -1,4 +1,4 @@
-"""The mesh library over a real socket: tokens, the error table, deadlines, context, health, drain."""
+"""The mesh library over a real socket: tokens, the error table, deadlines, context, drain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from libs.core.tiers import TIERS
 from libs.pb.pawl.planner.v1 import planner_service_pb2 as planner_pb
 from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc as planner_grpc
 from libs.rpc.client import RpcChannel, caller_token, on_behalf
-from libs.rpc.context import Caller, CallContext, Service, bind, current
+from libs.rpc.context import CallContext, Caller, Service, bind, current
 from libs.rpc.server import RpcServer
 from libs.rpc.tokens import CallerTokens, KeyRing, ServiceTokens, TokenVerifier
 

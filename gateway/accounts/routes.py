@@ -1,0 +1,107 @@
+"""/v1/tenants and /v1/keys: parse, one call of auth, map."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from gateway.accounts import mapping, schemas
+from gateway.answers import json_answer
+from gateway.body import read_body
+from gateway.call import open_call
+from gateway.openapi import BODY_REFUSALS, CURSOR, LIMIT, REFUSALS, query_parameter, reads
+from gateway.route import Route
+from libs.core.errors import PawlError
+from libs.pb.pawl.auth.v1 import auth_service_pb2
+from libs.rpc.client import caller_token
+
+router = APIRouter(route_class=Route, tags=["Accounts"])
+KeyId = Annotated[str, Path(description="The key's id, a UUID.", examples=[schemas.KEY_ID])]
+TENANT = query_parameter("tenant", "A tenant's name or id; for operators.", {"type": "string"})
+
+
+@router.post(
+    "/v1/tenants",
+    summary="Make a tenant",
+    status_code=201,
+    response_model=schemas.Tenant,
+    responses=BODY_REFUSALS,
+    openapi_extra=reads(body=schemas.CreateTenant),
+)
+async def create_tenant(request: Request) -> Response:
+    """Needs the scope operator."""
+    call = await open_call(request)
+    wanted = await read_body(request, mapping.tenant_wanted)
+    with caller_token(call.token), mapping.in_our_words():
+        said = await call.clients.auth.CreateTenant(wanted)
+    return json_answer(mapping.tenant_record(said.tenant), status=201)
+
+
+@router.get(
+    "/v1/tenants",
+    summary="List tenants",
+    response_model=schemas.TenantList,
+    responses=REFUSALS,
+    openapi_extra=reads(LIMIT, CURSOR),
+)
+async def list_tenants(request: Request) -> Response:
+    """All tenants by name. Needs the scope operator."""
+    call = await open_call(request, query=("limit", "cursor"))
+    asked = mapping.tenants_asked(call.query)
+    with caller_token(call.token), mapping.in_our_words():
+        said = await call.clients.auth.ListTenants(asked)
+    tenants = [mapping.tenant_record(tenant) for tenant in said.tenants]
+    return json_answer({"data": tenants, "next_cursor": said.next_page_token or None})
+
+
+@router.post(
+    "/v1/keys",
+    summary="Make a key",
+    status_code=201,
+    response_model=schemas.NewKey,
+    responses=BODY_REFUSALS,
+    openapi_extra=reads(body=schemas.CreateKey),
+)
+async def create_key(request: Request) -> Response:
+    """The answer is the only place where the key's secret is ever shown. Needs keys:write."""
+    call = await open_call(request)
+    wanted = await read_body(request, mapping.key_wanted)
+    with caller_token(call.token), mapping.in_our_words():
+        said = await call.clients.auth.CreateKey(wanted)
+    return json_answer(mapping.key_record(said.key) | {"key": said.secret}, status=201)
+
+
+@router.get(
+    "/v1/keys",
+    summary="List keys",
+    response_model=schemas.KeyList,
+    responses=REFUSALS,
+    openapi_extra=reads(LIMIT, CURSOR, TENANT),
+)
+async def list_keys(request: Request) -> Response:
+    """A tenant's keys, newest first, without their secrets. Needs keys:read."""
+    call = await open_call(request, query=("limit", "cursor", "tenant"))
+    asked = mapping.keys_asked(call.query)
+    with caller_token(call.token), mapping.in_our_words():
+        said = await call.clients.auth.ListKeys(asked)
+    keys = [mapping.key_record(key) for key in said.keys]
+    return json_answer({"data": keys, "next_cursor": said.next_page_token or None})
+
+
+@router.delete(
+    "/v1/keys/{key_id}",
+    summary="Revoke a key",
+    response_model=schemas.Key,
+    responses=REFUSALS,
+)
+async def revoke_key(request: Request, key_id: KeyId) -> Response:
+    """For good, and refused everywhere within 5 s; again changes nothing. Needs keys:write."""
+    call = await open_call(request)
+    asked = auth_service_pb2.RevokeKeyRequest(key_id=mapping.key_id_of(key_id))
+    try:
+        with caller_token(call.token):
+            said = await call.clients.auth.RevokeKey(asked)
+    except PawlError as error:
+        raise mapping.no_such_key() if error.code == "not_found" else error from error
+    return json_answer(mapping.key_record(said.key))

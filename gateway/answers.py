@@ -1,0 +1,42 @@
+"""Writes JSON answers: orjson over plain values, with the services' JSON text embedded as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import orjson
+from fastapi import Response
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.rpc.convert import from_timestamp
+
+JsonOut = object
+"""What orjson writes: JSON values and `orjson.Fragment`."""
+
+
+def json_answer(
+    body: JsonOut, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An application/json answer that nobody may store."""
+    return Response(
+        orjson.dumps(body),
+        status_code=status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )
+
+
+def embedded(text: str) -> orjson.Fragment:
+    """JSON text that a service sent, for an answer: numbers stay as they are written."""
+    return orjson.Fragment(text)
+
+
+def rfc3339(at: datetime) -> str:
+    """An aware UTC time with microseconds and +00:00."""
+    return at.isoformat(timespec="microseconds")
+
+
+def stamp(at: Timestamp) -> str:
+    """A Timestamp in the form of `rfc3339`."""
+    return rfc3339(from_timestamp(at))

@@ -1,0 +1,68 @@
+"""The application: routers, the edge around them, and the answers to refusals."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from gateway import feed, health, openapi
+from gateway.accounts import routes as accounts
+from gateway.accounts.schemas import CreateKey, CreateTenant
+from gateway.call import Gateway
+from gateway.dialects.runtime import routes as runtime
+from gateway.dialects.runtime.schemas import ExecuteRequest
+from gateway.edge import Edge
+from gateway.errors import answer_refusal
+from gateway.methods import Methods
+from gateway.route import Route
+from gateway.tools import routes as tools
+from libs.core.errors import PawlError
+
+own_router = APIRouter(route_class=Route)
+ROUTERS = (
+    runtime.router,
+    feed.router,
+    accounts.router,
+    tools.router,
+    health.router,
+    own_router,
+)
+BODIES = (ExecuteRequest, CreateTenant, CreateKey)
+
+
+@own_router.get("/openapi.json", include_in_schema=False)
+async def openapi_document(request: Request) -> Response:
+    """The OpenAPI document, made when it is first asked for."""
+    state = request.app.state
+    if not hasattr(state, "openapi"):
+        document = openapi.document(request.app, bodies=BODIES, answers=_answers())
+        state.openapi = orjson.dumps(document)
+    return Response(state.openapi, media_type="application/json")
+
+
+def create_app(gateway: Gateway, *, max_in_flight: int = 1000) -> FastAPI:
+    """The ASGI application over these clients."""
+    app = FastAPI(
+        title=openapi.TITLE,
+        version=gateway.version,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.gateway = gateway
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(PawlError, answer_refusal)
+    app.add_exception_handler(HTTPException, Methods(ROUTERS).answer)
+    app.add_middleware(Edge, max_in_flight=max_in_flight)
+    return app
+
+
+def _answers() -> set[type[BaseModel]]:
+    routes = (route for router in ROUTERS for route in router.routes)
+    return {r.response_model for r in routes if isinstance(r, APIRoute) and r.response_model}

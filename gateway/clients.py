@@ -1,0 +1,67 @@
+"""The gRPC clients of the services behind the gateway, made once and shared by all requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from libs.core.errors import PawlError
+from libs.pb.pawl.auth.v1 import auth_service_pb2_grpc
+from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc
+from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc
+from libs.rpc.client import RpcChannel
+
+HEALTH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clients:
+    """One client per service. Every call has a deadline and fails with PawlError."""
+
+    auth: auth_service_pb2_grpc.AuthServiceAsyncStub
+    planner: planner_service_pb2_grpc.PlannerServiceAsyncStub
+    scheduler: scheduler_service_pb2_grpc.SchedulerServiceAsyncStub
+    health: Mapping[str, Any]
+    channels: tuple[RpcChannel, ...]
+
+    async def close(self) -> None:
+        """Close all channels at once."""
+        await asyncio.gather(*(channel.close() for channel in self.channels))
+
+
+def open_clients(targets: Mapping[str, str]) -> Clients:
+    """Clients for `targets`: service → host:port, for auth, planner, scheduler and artifact.
+
+    Connections are made when first needed. Calls carry a caller's token or none at all: the gateway
+    acts for its callers only.
+    """
+    channels = {name: RpcChannel(target, audience=name) for name, target in targets.items()}
+    return Clients(
+        auth=channels["auth"].stub(auth_service_pb2_grpc.AuthServiceStub),
+        planner=channels["planner"].stub(planner_service_pb2_grpc.PlannerServiceStub),
+        scheduler=channels["scheduler"].stub(scheduler_service_pb2_grpc.SchedulerServiceStub),
+        health={name: ch.stub(health_pb2_grpc.HealthStub) for name, ch in channels.items()},
+        channels=tuple(channels.values()),
+    )
+
+
+async def unready(clients: Clients) -> dict[str, str]:
+    """Which services do not serve now, and why; all are asked at once, for at most a second."""
+    names = sorted(clients.health)
+    reasons = await asyncio.gather(*(_reason(clients, name) for name in names))
+    return {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
+
+
+async def _reason(clients: Clients, name: str) -> str:
+    try:
+        answer = await clients.health[name].Check(
+            health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS
+        )
+    except PawlError as error:
+        return error.message
+    serving = health_pb2.HealthCheckResponse.SERVING
+    return "" if answer.status == serving else f"{name} says that it does not serve"

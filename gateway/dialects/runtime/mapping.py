@@ -1,0 +1,228 @@
+"""The runtime dialect's words to the scheduler's and back. All renaming of this dialect is here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from gateway.answers import embedded, rfc3339, stamp
+from gateway.idempotency import fingerprint
+from gateway.members import Members
+from libs.core.canonical import Json
+from libs.core.errors import PawlError
+from libs.core.ids import parse_id
+from libs.pb.pawl.common.v1 import failure_pb2
+from libs.pb.pawl.plan.v1 import plan_pb2
+from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
+from libs.rpc.convert import from_timestamp
+
+EXECUTE_PATH = "/api/v1/tasks/execute"
+MAX_STEPS = 2**31 - 1
+
+STATES = {
+    task_pb2.TASK_STATE_CREATED: "created",
+    task_pb2.TASK_STATE_PLANNED: "planned",
+    task_pb2.TASK_STATE_QUEUED: "queued",
+    task_pb2.TASK_STATE_RUNNING: "running",
+    task_pb2.TASK_STATE_SUCCEEDED: "succeeded",
+    task_pb2.TASK_STATE_FAILED: "failed",
+    task_pb2.TASK_STATE_CANCELLED: "cancelled",
+}
+"""The core's own words."""
+STATUSES = {**STATES, task_pb2.TASK_STATE_CANCELLED: "failed"}
+"""The words of this dialect: a cancelled task is one that failed, with code CANCELLED."""
+TERMINAL = frozenset(
+    {
+        task_pb2.TASK_STATE_SUCCEEDED,
+        task_pb2.TASK_STATE_FAILED,
+        task_pb2.TASK_STATE_CANCELLED,
+    }
+)
+
+_FIELDS = {
+    "task_input_json": "task_definition",
+    "task_input": "task_definition",
+    "plan_json": "plan",
+    "asked.max_steps": "max_steps",
+    "max_total_seconds": "timeout_seconds",
+    "asked.max_total_seconds": "timeout_seconds",
+}
+"""How the services call a field → how this dialect does; others are the same in both."""
+_ROOT = re.compile(r"(?:asked\.)?[a-z_]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What comes beside the body of a submission."""
+
+    wait_seconds: float = 0.0
+    idempotency_key: str | None = None
+
+
+def submission(body: dict[str, Json], options: Options) -> scheduler_service_pb2.SubmitTaskRequest:
+    """The request that a body of execute means.
+
+    Raises PawlError: validation_failed, unknown_field (422). Of the plan nothing is checked here:
+    the planner says what is wrong with it, whatever it is.
+    """
+    members = Members(body)
+    task_input = members.record("task_definition", required=True)
+    asked = plan_pb2.Limits(
+        max_steps=members.integer("max_steps", minimum=1, maximum=MAX_STEPS),
+        max_total_seconds=members.number("timeout_seconds", above=0),
+    )
+    plan = members.anything("plan")
+    members.check()
+    key = options.idempotency_key
+    return scheduler_service_pb2.SubmitTaskRequest(
+        task_input_json=_json_text(task_input),
+        plan_json=_json_text(plan) if "plan" in body else None,
+        asked=asked,
+        idempotency_key=key,
+        request_fingerprint=fingerprint("POST", EXECUTE_PATH, body) if key is not None else "",
+        wait_seconds=options.wait_seconds,
+    )
+
+
+def task_id_of(text: str) -> str:
+    """The id in either spelling; anything else is answered as an unknown id is."""
+    task_id = parse_id(text)
+    if task_id is None:
+        raise _no_such_task()
+    return str(task_id)
+
+
+@contextmanager
+def in_this_dialect() -> Iterator[None]:
+    """Turn a service's refusal into this dialect's words."""
+    try:
+        yield
+    except PawlError as error:
+        raise _renamed(error) from error
+
+
+def execution(task: task_pb2.Task, *, version: str, now: datetime) -> dict[str, Any]:
+    """The answer of execute. `now` measures a task that is still running."""
+    why = failure(task)
+    return {
+        "version": version,
+        "task_id": task.id,
+        "status": STATUSES[task.state],
+        "duration_seconds": _seconds(task, now=now),
+        "cost_usd": task.cost_usd,
+        "result": result(task) if task.state in TERMINAL else {"queued": True},
+        "error": why["message"] if why else None,
+        "failure": why,
+    }
+
+
+def task_record(task: task_pb2.Task, *, version: str) -> dict[str, Any]:
+    """The answer of GET task."""
+    why = failure(task)
+    return {
+        "version": version,
+        "id": task.id,
+        "task_id": task.id,
+        "replay_of_task_id": _optional(task, "replay_of_task_id"),
+        "input": embedded(task.input_json),
+        "status": STATUSES[task.state],
+        "plan": plan_record(task),
+        "planned_by": task.planned_by or None,
+        "planner_note": _optional(task, "planner_note"),
+        "result": result(task),
+        "error": why["message"] if why else None,
+        "created_at": stamp(task.created_at),
+        "execution_started_at": _time(task, "execution_started_at"),
+        "execution_finished_at": _time(task, "finished_at"),
+        "failure": why,
+    }
+
+
+def result(task: task_pb2.Task) -> Any:
+    """Output of the last step, None unless the task succeeded."""
+    return embedded(task.result_json) if task.HasField("result_json") else None
+
+
+def plan_record(task: task_pb2.Task) -> dict[str, Any] | None:
+    """The frozen plan as it was hashed, None before it is planned."""
+    if not task.HasField("plan"):
+        return None
+    steps = [
+        {"step_index": s.step_index, "tool": s.tool, "input": embedded(s.input_json)}
+        for s in task.plan.steps
+    ]
+    limits = {field.name: _number(value) for field, value in task.plan.limits.ListFields()}
+    return {"steps": steps, "limits": limits}
+
+
+def failure(task: task_pb2.Task) -> dict[str, Any] | None:
+    """Why the task failed, None when it did not."""
+    if task.HasField("failure"):
+        return failure_record(task.failure)
+    if task.state != task_pb2.TASK_STATE_CANCELLED:
+        return None
+    message = "The task was cancelled on request; no step began after that."
+    return {"step": None, "index": None, "code": "CANCELLED", "message": message, "reason": None}
+
+
+def failure_record(why: failure_pb2.Failure) -> dict[str, Any]:
+    """A failure in this dialect's shape."""
+    return {
+        "step": why.step if why.HasField("step") else None,
+        "index": why.step_index if why.HasField("step_index") else None,
+        "code": why.code,
+        "message": why.message,
+        "reason": why.reason if why.HasField("reason") else None,
+    }
+
+
+def _renamed(error: PawlError) -> PawlError:
+    if error.code == "not_found":
+        return _no_such_task()
+    message = error.message
+    errors = []
+    for one in error.errors:
+        name = _ROOT.sub(lambda root: _FIELDS.get(root[0], root[0]), one.field, count=1)
+        message = message.replace(f"{one.field}:", f"{name}:") if name != one.field else message
+        errors.append(replace(one, field=name))
+    return PawlError(
+        error.code,
+        message,
+        errors=tuple(errors),
+        retry_after_seconds=error.retry_after_seconds,
+    )
+
+
+def _json_text(value: Json) -> str:
+    """Not the canonical form: that spells 1e16 as an integer, which a strict reader refuses."""
+    return orjson.dumps(value).decode()
+
+
+def _no_such_task() -> PawlError:
+    return PawlError("not_found", "there is no such task")
+
+
+def _seconds(task: task_pb2.Task, *, now: datetime) -> float:
+    if not task.HasField("execution_started_at"):
+        return 0.0
+    end = from_timestamp(task.finished_at) if task.HasField("finished_at") else now
+    begin = from_timestamp(task.execution_started_at)
+    return round(max(0.0, (end - begin).total_seconds()), 6)
+
+
+def _time(task: task_pb2.Task, name: str) -> str | None:
+    return rfc3339(from_timestamp(getattr(task, name))) if task.HasField(name) else None  # type: ignore[arg-type]
+
+
+def _optional(task: task_pb2.Task, name: str) -> str | None:
+    return getattr(task, name) if task.HasField(name) else None  # type: ignore[arg-type]
+
+
+def _number(value: float) -> float:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,128 @@
+"""Takes the members of a request's object one by one, each of exactly its type."""
+
+from __future__ import annotations
+
+import math
+
+from libs.core.canonical import Json
+from libs.core.errors import FieldError, PawlError
+from libs.core.json_reader import json_type
+
+MAX_SHOWN_UNKNOWN = 10
+MAX_NAME = 64
+
+
+class Members:
+    """Collects what is wrong; `check` raises it all together. Members never asked for are unknown.
+
+    An optional member is None when it is absent; JSON null is not absent and is refused.
+    """
+
+    def __init__(self, value: dict[str, Json]) -> None:
+        self._value = value
+        self._known: set[str] = set()
+        self._errors: list[FieldError] = []
+
+    def anything(self, name: str) -> Json:
+        """Whatever is there; None also when nothing is."""
+        value = self._take(name, required=False)
+        return None if value is _ABSENT else value
+
+    def record(self, name: str, *, required: bool = False) -> dict[str, Json] | None:
+        """An object."""
+        value = self._take(name, required=required)
+        if value is _ABSENT:
+            return None
+        if not isinstance(value, dict):
+            self._wrong_type(name, value, "an object")
+            return None
+        return value
+
+    def text(
+        self, name: str, *, required: bool = False, min_length: int = 1, max_length: int = 255
+    ) -> str:
+        """A string of so many characters; the empty string when it is absent."""
+        value = self._take(name, required=required)
+        if value is _ABSENT:
+            return ""
+        if not isinstance(value, str):
+            self._wrong_type(name, value, "a string")
+            return ""
+        if not min_length <= len(value) <= max_length:
+            detail = f"it has {len(value)} characters; {min_length} to {max_length} are allowed"
+            self.refuse(name, "out_of_range", detail)
+            return ""
+        return value
+
+    def texts(self, name: str, *, max_items: int = 32, max_length: int = 64) -> list[str] | None:
+        """An array of at most `max_items` strings, each of at most `max_length` characters."""
+        value = self._take(name, required=False)
+        if value is _ABSENT:
+            return None
+        if not isinstance(value, list):
+            self._wrong_type(name, value, "an array of strings")
+            return None
+        texts = [item for item in value if isinstance(item, str) and len(item) <= max_length]
+        if len(value) > max_items or len(texts) != len(value):
+            self.refuse(
+                name,
+                "out_of_range",
+                f"at most {max_items} strings of at most {max_length} characters are allowed",
+            )
+            return None
+        return texts
+
+    def integer(self, name: str, *, minimum: int, maximum: int) -> int | None:
+        """A number written as an integer, within the bounds."""
+        value = self._take(name, required=False)
+        if value is _ABSENT:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            self._wrong_type(name, value, "an integer")
+            return None
+        if not minimum <= value <= maximum:
+            self.refuse(name, "out_of_range", f"{value} is not within {minimum} and {maximum}")
+            return None
+        return value
+
+    def number(self, name: str, *, above: float) -> float | None:
+        """A number greater than `above`."""
+        value = self._take(name, required=False)
+        if value is _ABSENT:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._wrong_type(name, value, "a number")
+            return None
+        if not above < value < math.inf:
+            self.refuse(name, "out_of_range", f"{value} is not greater than {above:g}")
+            return None
+        return float(value)
+
+    def refuse(self, name: str, code: str, detail: str) -> None:
+        """Note that a member is wrong."""
+        self._errors.append(FieldError(field=name, code=code, detail=detail))
+
+    def check(self, *, code: str = "validation_failed") -> None:
+        """Raise PawlError unknown_field when there is a member that nobody asked for, else `code`
+        when something was wrong.
+        """
+        unknown = [name for name in self._value if name not in self._known]
+        for name in unknown[:MAX_SHOWN_UNKNOWN]:
+            allowed = ", ".join(sorted(self._known))
+            self.refuse(name[:MAX_NAME], "unknown_field", f"it is not known; known are {allowed}")
+        if not self._errors:
+            return
+        said = "; ".join(f"{e.field}: {e.detail}" for e in self._errors)
+        raise PawlError("unknown_field" if unknown else code, said, errors=tuple(self._errors))
+
+    def _take(self, name: str, *, required: bool) -> Json:
+        self._known.add(name)
+        if required and name not in self._value:
+            self.refuse(name, "required", "it is required")
+        return self._value.get(name, _ABSENT)
+
+    def _wrong_type(self, name: str, value: Json, wanted: str) -> None:
+        self.refuse(name, "wrong_type", f"it is {json_type(value)}; it must be {wanted}")
+
+
+_ABSENT = object()

@@ -1,0 +1,50 @@
+"""The JSON shapes of the tool catalogue, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Effect = Literal["pure", "network", "sandbox", "model", "artifact"]
+TOOL: dict[str, Any] = {
+    "name": "math",
+    "version": "1.0.0",
+    "description": "Evaluates an arithmetic expression.",
+    "effects": ["pure"],
+    "input_schema": {
+        "type": "object",
+        "properties": {"expression": {"type": "string"}},
+        "required": ["expression"],
+    },
+    "output_schema": {
+        "type": "object",
+        "properties": {"result": {"type": "number"}},
+        "required": ["result"],
+    },
+    "digest": "0c7d9a55fd4b5a37a8d8f1f6c0b3f1d1f4f3a1f9b0e2cf7c2b1c4f0c5b6f7a89",
+    "available": True,
+    "registered_at": "2026-02-27T11:00:00.000000+00:00",
+}
+
+
+class Tool(BaseModel):
+    """A tool that plans may name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [TOOL]})
+    name: str
+    version: str
+    description: str
+    effects: list[Effect]
+    input_schema: dict[str, Any] = Field(description="JSON Schema (draft 2020-12).")
+    output_schema: dict[str, Any] = Field(description="JSON Schema (draft 2020-12).")
+    digest: str = Field(description="SHA-256 of the spec without its description.")
+    available: bool = Field(description="Whether a living executor offers exactly this tool.")
+    registered_at: str
+
+
+class ToolList(BaseModel):
+    """A page of the catalogue; of one name the newest version comes first."""
+
+    data: list[Tool]
+    next_cursor: str | None

@@ -1,0 +1,282 @@
+"""Fake services behind the gateway: they answer what a test sets, and remember what was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.core.api_key import ALPHABET, make_key
+from libs.core.errors import FieldError, PawlError
+from libs.core.ids import new_id
+from libs.core.tiers import TIERS
+from libs.pb.pawl.auth.v1 import auth_pb2, auth_service_pb2, auth_service_pb2_grpc
+from libs.pb.pawl.plan.v1 import plan_pb2
+from libs.pb.pawl.planner.v1 import planner_service_pb2, planner_service_pb2_grpc
+from libs.pb.pawl.scheduler.v1 import (
+    scheduler_service_pb2,
+    scheduler_service_pb2_grpc,
+    task_pb2,
+    trace_pb2,
+)
+from libs.rpc.context import CallContext, Caller, current, current_caller
+from libs.rpc.convert import to_timestamp
+from libs.rpc.tokens import CallerTokens
+
+START = datetime(2026, 2, 27, 11, 18, 1, 127894, tzinfo=UTC)
+NO_KEY = UUID(int=0)
+
+
+def at(seconds: float) -> Timestamp:
+    """A moment so many seconds after the start of these tests' history."""
+    return to_timestamp(START + timedelta(seconds=seconds))
+
+
+def make_task(state: task_pb2.TaskState.ValueType, **members: Any) -> task_pb2.Task:
+    """A task in this state, as the scheduler would send it; `members` replace its own."""
+    made: dict[str, Any] = {
+        "id": str(new_id()),
+        "state": state,
+        "seq": 3,
+        "input_json": '{"topic":"x"}',
+        "plan": plan_pb2.Plan(
+            steps=[plan_pb2.Step(step_index=1, tool="math", input_json='{"expression":"1+1"}')],
+            limits=plan_pb2.Limits(max_steps=12, max_total_seconds=45, max_step_seconds=10.5),
+        ),
+        "planned_by": "caller",
+        "created_at": at(0),
+        "plan_hash": "a" * 64,
+        "mode": "live",
+    }
+    if state >= task_pb2.TASK_STATE_RUNNING:
+        made["execution_started_at"] = at(1)
+    if state >= task_pb2.TASK_STATE_SUCCEEDED:
+        made |= {"finished_at": at(1.5), "task_hash": "b" * 64}
+    if state == task_pb2.TASK_STATE_SUCCEEDED:
+        made["result_json"] = '{"result":2}'
+    return task_pb2.Task(**(made | members))
+
+
+def make_event(
+    seq: int,
+    kind: str,
+    before: task_pb2.TaskState.ValueType,
+    after: task_pb2.TaskState.ValueType,
+    *,
+    data: str = "{}",
+) -> task_pb2.TaskEvent:
+    """One event of a task's history, at tenths of seconds."""
+    return task_pb2.TaskEvent(
+        seq=seq, type=kind, from_state=before, to_state=after, at=at(seq / 10), data_json=data
+    )
+
+
+@dataclass
+class FakeAuth(auth_service_pb2_grpc.AuthServiceServicer):
+    """Knows the keys that tests make."""
+
+    tokens: CallerTokens
+    callers: dict[str, Caller] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    requests: list[Any] = field(default_factory=list)
+    refusal: PawlError | None = None
+
+    def forget(self) -> None:
+        """Begin anew, but for the keys."""
+        self.asked, self.requests, self.refusal = [], [], None
+
+    def new_key(self) -> str:
+        """A living key of a new tenant."""
+        chars = "".join(secrets.choice(ALPHABET) for _ in range(32))
+        key = make_key(prefix="pawl", mode="live", random_chars=chars).secret
+        self.callers[key] = Caller(
+            key_id=new_id(),
+            tenant_id=new_id(),
+            tier="enterprise",
+            scopes=frozenset({"tasks:read", "tasks:write"}),
+            mode="live",
+            limits=TIERS["enterprise"],
+            expires_at=time.time() + 3600,
+        )
+        return key
+
+    async def Authenticate(
+        self, request: auth_service_pb2.AuthenticateRequest, _context: object
+    ) -> auth_service_pb2.AuthenticateResponse:
+        self.asked.append(request.api_key)
+        await asyncio.sleep(0)  # other requests may arrive meanwhile
+        if self.refusal is not None:
+            raise self.refusal
+        caller = self.callers.get(request.api_key)
+        if caller is None:
+            raise PawlError("unauthenticated", "the API key is not valid")
+        token, expires_at = self.tokens.issue(caller)
+        return auth_service_pb2.AuthenticateResponse(
+            caller_token=token, expires_at=to_timestamp(datetime.fromtimestamp(expires_at, UTC))
+        )
+
+    async def CreateTenant(
+        self, request: auth_service_pb2.CreateTenantRequest, _context: object
+    ) -> auth_service_pb2.CreateTenantResponse:
+        self.requests.append(request)
+        if request.name == "taken":
+            raise PawlError("already_exists", "there is a tenant called taken")
+        tenant = auth_pb2.Tenant(
+            id=str(new_id()), name=request.name, tier=request.tier, created_at=at(0)
+        )
+        return auth_service_pb2.CreateTenantResponse(tenant=tenant)
+
+    async def ListTenants(
+        self, request: auth_service_pb2.ListTenantsRequest, _context: object
+    ) -> auth_service_pb2.ListTenantsResponse:
+        self.requests.append(request)
+        if request.page_token == "foreign":
+            detail = "it is not the token of a page of this list"
+            error = FieldError(field="page_token", code="invalid_cursor", detail=detail)
+            raise PawlError("invalid_cursor", f"page_token: {detail}", errors=(error,))
+        tenant = auth_pb2.Tenant(id=str(new_id()), name="a", tier="pro", created_at=at(0))
+        return auth_service_pb2.ListTenantsResponse(tenants=[tenant], next_page_token="more")
+
+    async def CreateKey(
+        self, request: auth_service_pb2.CreateKeyRequest, _context: object
+    ) -> auth_service_pb2.CreateKeyResponse:
+        self.requests.append(request)
+        return auth_service_pb2.CreateKeyResponse(key=_api_key(), secret="pawl_live_all")
+
+    async def ListKeys(
+        self, request: auth_service_pb2.ListKeysRequest, _context: object
+    ) -> auth_service_pb2.ListKeysResponse:
+        self.requests.append(request)
+        return auth_service_pb2.ListKeysResponse(keys=[_api_key()])
+
+    async def RevokeKey(
+        self, request: auth_service_pb2.RevokeKeyRequest, _context: object
+    ) -> auth_service_pb2.RevokeKeyResponse:
+        self.requests.append(request)
+        if request.key_id == str(NO_KEY):
+            raise PawlError("not_found", f"there is no key {request.key_id}")
+        key = _api_key()
+        key.revoked_at.CopyFrom(at(9))
+        return auth_service_pb2.RevokeKeyResponse(key=key)
+
+
+@dataclass
+class FakePlanner(planner_service_pb2_grpc.PlannerServiceServicer):
+    """Lists one tool."""
+
+    requests: list[Any] = field(default_factory=list)
+
+    async def ListTools(
+        self, request: planner_service_pb2.ListToolsRequest, _context: object
+    ) -> planner_service_pb2.ListToolsResponse:
+        self.requests.append(request)
+        spec = plan_pb2.ToolSpec(
+            name="math",
+            version="1.0.0",
+            description="Counts.",
+            input_schema_json='{"type":"object"}',
+            output_schema_json='{"maximum":1e+21}',
+            effects=["pure"],
+            digest="d" * 64,
+        )
+        tool = planner_service_pb2.Tool(spec=spec, available=True, registered_at=at(0))
+        return planner_service_pb2.ListToolsResponse(tools=[tool])
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+@dataclass
+class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
+    """Answers every submission with `task`; knows the tasks in `tasks` for every caller."""
+
+    task: task_pb2.Task = field(default_factory=lambda: make_task(task_pb2.TASK_STATE_QUEUED))
+    tasks: dict[str, task_pb2.Task] = field(default_factory=dict)
+    pages: list[trace_pb2.TracePage] = field(default_factory=list)
+    requests: list[Any] = field(default_factory=list)
+    callers: list[Caller] = field(default_factory=list)
+    contexts: list[CallContext] = field(default_factory=list)
+    refusal: Exception | None = None
+    events: asyncio.Queue[list[task_pb2.TaskEvent] | None] = field(default_factory=asyncio.Queue)
+    watching: int = 0
+    open: asyncio.Event = field(default_factory=_set_event)
+
+    def forget(self) -> None:
+        """Begin anew; streams that are still open end."""
+        self.events.put_nowait(None)
+        fresh = FakeScheduler(watching=self.watching)
+        self.__dict__.update(fresh.__dict__)
+
+    def keep(self, task: task_pb2.Task) -> str:
+        """Let GetTask find `task`; returns its id."""
+        self.tasks[task.id] = task
+        return task.id
+
+    async def SubmitTask(
+        self, request: scheduler_service_pb2.SubmitTaskRequest, _context: object
+    ) -> scheduler_service_pb2.SubmitTaskResponse:
+        self._note(request)
+        await self.open.wait()
+        replayed = request.idempotency_key == "seen"
+        return scheduler_service_pb2.SubmitTaskResponse(task=self.task, replayed=replayed)
+
+    async def GetTask(
+        self, request: scheduler_service_pb2.GetTaskRequest, _context: object
+    ) -> scheduler_service_pb2.GetTaskResponse:
+        self._note(request)
+        return scheduler_service_pb2.GetTaskResponse(task=self._known(request.task_id))
+
+    async def GetTrace(
+        self, request: scheduler_service_pb2.GetTraceRequest, _context: object
+    ) -> AsyncIterator[scheduler_service_pb2.GetTraceResponse]:
+        self._note(request)
+        self._known(request.task_id)
+        for page in self.pages:
+            yield scheduler_service_pb2.GetTraceResponse(page=page)
+
+    async def WatchEvents(
+        self, request: scheduler_service_pb2.WatchEventsRequest, _context: object
+    ) -> AsyncIterator[scheduler_service_pb2.WatchEventsResponse]:
+        self._note(request)
+        self.watching += 1
+        try:
+            if not request.HasField("task_id"):
+                yield scheduler_service_pb2.WatchEventsResponse()
+            while (events := await self.events.get()) is not None:
+                yield scheduler_service_pb2.WatchEventsResponse(events=events)
+        finally:
+            self.watching -= 1
+
+    def _note(self, request: Any) -> None:
+        self.requests.append(request)
+        self.callers.append(current_caller())
+        self.contexts.append(current())
+        if self.refusal is not None:
+            raise self.refusal
+
+    def _known(self, task_id: str) -> task_pb2.Task:
+        if task_id not in self.tasks:
+            raise PawlError("not_found", f"there is no task {task_id}")
+        return self.tasks[task_id]
+
+
+def _api_key() -> auth_pb2.ApiKey:
+    return auth_pb2.ApiKey(
+        id=str(new_id()),
+        tenant_id=str(new_id()),
+        name="ci",
+        display="pawl_live_…abcd",
+        mode="live",
+        scopes=["tasks:read"],
+        created_at=at(0),
+    )
