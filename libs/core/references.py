@@ -15,11 +15,15 @@ from dataclasses import dataclass
 
 from libs.core.canonical import Json
 from libs.core.errors import FailureCode, StepFailed
+from libs.core.json_measure import Unfit, measure
 
 REF_KEY = "$ref"
 LITERAL_KEY = "$literal"
 MAX_REF_LENGTH = 1000
 MAX_PATH_KEYS = 64
+MAX_RESOLVED_BYTES = 2**20
+# A request is at most 64 levels deep; an input may put some levels around what it refers to.
+MAX_RESOLVED_DEPTH = 80
 
 _KEY = re.compile(r"[\w-]+")
 _STEP = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
@@ -114,20 +118,31 @@ def resolve(value: Json, *, task_input: Json, outputs: Mapping[int, Json]) -> Js
     """`value` with every reference replaced by its target and every `$literal` unwrapped.
 
     Targets are shared with the result, not copied. Raises StepFailed(INPUT_SCHEMA) with reason
-    REF_MISSING (no such step output, key or index) or REF_TYPE (the path goes through a value that
-    has no such parts, or the reference is malformed).
+    REF_MISSING (no such step output, key or index), REF_TYPE (the path goes through a value that
+    has no such parts, or the reference is malformed) or INPUT_LIMIT (the whole is larger than
+    MAX_RESOLVED_BYTES or deeper than MAX_RESOLVED_DEPTH).
     """
+    resolved = _resolved(value, task_input=task_input, outputs=outputs)
+    try:
+        measure(resolved, max_bytes=MAX_RESOLVED_BYTES, max_depth=MAX_RESOLVED_DEPTH)
+    except Unfit as unfit:
+        message = f"the input with its references is too large: {unfit.message}"
+        raise _failed(message, reason="INPUT_LIMIT") from unfit
+    return resolved
+
+
+def _resolved(value: Json, *, task_input: Json, outputs: Mapping[int, Json]) -> Json:
     if isinstance(value, dict):
         if REF_KEY in value:
             return _target(value, task_input=task_input, outputs=outputs)
         if is_literal(value):
             return value[LITERAL_KEY]
         return {
-            key: resolve(item, task_input=task_input, outputs=outputs)
+            key: _resolved(item, task_input=task_input, outputs=outputs)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [resolve(item, task_input=task_input, outputs=outputs) for item in value]
+        return [_resolved(item, task_input=task_input, outputs=outputs) for item in value]
     return value
 
 

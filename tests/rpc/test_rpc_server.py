@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -39,7 +40,7 @@ class Planner(planner_grpc.PlannerServiceServicer):
         self.contexts: list[CallContext] = []
         self.release = asyncio.Event()
 
-    async def BuildPlan(  # type: ignore[override]
+    async def BuildPlan(
         self, request: planner_pb.BuildPlanRequest, context: object
     ) -> planner_pb.BuildPlanResponse:
         del context
@@ -62,7 +63,19 @@ class Planner(planner_grpc.PlannerServiceServicer):
             await self.release.wait()
         return planner_pb.BuildPlanResponse()
 
-    async def ListTools(  # type: ignore[override]
+    async def RegisterTools(
+        self, request: planner_pb.RegisterToolsRequest, context: object
+    ) -> planner_pb.RegisterToolsResponse:
+        del request, context
+        return planner_pb.RegisterToolsResponse()
+
+    async def WithdrawTools(
+        self, request: planner_pb.WithdrawToolsRequest, context: object
+    ) -> planner_pb.WithdrawToolsResponse:
+        del request, context
+        return planner_pb.WithdrawToolsResponse()
+
+    async def ListTools(
         self, request: planner_pb.ListToolsRequest, context: object
     ) -> planner_pb.ListToolsResponse:
         del request, context
@@ -255,13 +268,11 @@ async def test_a_service_that_is_away_is_unavailable() -> None:
 
 async def test_health_and_reflection_need_no_token(server: RpcServer) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as raw:
-        health = await health_pb2_grpc.HealthStub(raw).Check(
-            health_pb2.HealthCheckRequest(service=NAME), timeout=5
-        )
+        health_stub: Any = health_pb2_grpc.HealthStub(raw)  # its stubs know the blocking face only
+        reflection_stub: Any = reflection_pb2_grpc.ServerReflectionStub(raw)  # type: ignore[arg-type]
+        health = await health_stub.Check(health_pb2.HealthCheckRequest(service=NAME), timeout=5)
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        answers = reflection_pb2_grpc.ServerReflectionStub(raw).ServerReflectionInfo(
-            iter([asked]), timeout=5
-        )
+        answers = reflection_stub.ServerReflectionInfo(iter([asked]), timeout=5)
         listed = [
             service.name async for a in answers for service in a.list_services_response.service
         ]

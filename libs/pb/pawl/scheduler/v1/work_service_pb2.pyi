@@ -114,7 +114,7 @@ class Hello(_message.Message):
     """Required. How many tasks it runs at once, 1 to 1000."""
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.ToolRef]:
-        """Required. The exact tools on offer."""
+        """Optional. The exact tools on offer. Empty: it takes no new task."""
 
     @_builtins.property
     def running(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningTask]:

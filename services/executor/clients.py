@@ -1,0 +1,115 @@
+"""The services that the executor calls: scheduler (work), planner (its offer), artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from libs.core.errors import FailureCode, PawlError, StepFailed
+from libs.core.tool_spec import ToolSpec
+from libs.pb.pawl.artifact.v1.artifact_service_pb2 import PutArtifactRequest
+from libs.pb.pawl.artifact.v1.artifact_service_pb2_grpc import ArtifactServiceStub
+from libs.pb.pawl.planner.v1.planner_service_pb2 import RegisterToolsRequest, WithdrawToolsRequest
+from libs.pb.pawl.planner.v1.planner_service_pb2_grpc import PlannerServiceStub
+from libs.pb.pawl.scheduler.v1.work_service_pb2 import WorkRequest, WorkResponse
+from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import WorkServiceStub
+from libs.rpc.client import NO_DEADLINE, RpcChannel, StreamCall, on_behalf
+from libs.rpc.convert import tool_spec_to_proto
+from libs.rpc.tokens import ServiceTokens
+from services.executor.tools.tool import NewArtifact
+
+WorkStream: TypeAlias = StreamCall[WorkRequest, WorkResponse]
+
+_WITHDRAW_SECONDS = 2.0
+
+
+class SchedulerClient:
+    """Opens the Work stream."""
+
+    def __init__(self, channel: RpcChannel) -> None:
+        self._stub = channel.stub(WorkServiceStub)
+
+    def open_work(self) -> WorkStream:
+        """A new stream. It stays open for as long as both sides live."""
+        return cast("WorkStream", self._stub.Work(timeout=NO_DEADLINE))
+
+
+class PlannerClient:
+    """Says what this executor offers."""
+
+    def __init__(
+        self, channel: RpcChannel, *, executor_id: str, boot_id: Callable[[], str]
+    ) -> None:
+        self._stub = channel.stub(PlannerServiceStub)
+        self._executor_id = executor_id
+        self._boot_id = boot_id
+
+    async def register(self, specs: Sequence[ToolSpec]) -> None:
+        """Announce the tools, or renew the announcement. Raises PawlError."""
+        await self._stub.RegisterTools(
+            RegisterToolsRequest(
+                executor_id=self._executor_id,
+                boot_id=self._boot_id(),
+                tools=[tool_spec_to_proto(spec) for spec in specs],
+            )
+        )
+
+    async def withdraw(self) -> None:
+        """Take the announcement back. Raises PawlError."""
+        request = WithdrawToolsRequest(executor_id=self._executor_id, boot_id=self._boot_id())
+        await self._stub.WithdrawTools(request, timeout=_WITHDRAW_SECONDS)
+
+
+class ArtifactClient:
+    """Stores what steps emit, each call on behalf of its task."""
+
+    def __init__(self, channel: RpcChannel) -> None:
+        self._stub = channel.stub(ArtifactServiceStub)
+
+    async def put(self, artifact: NewArtifact) -> str:
+        """Store an artifact as staged; returns the SHA-256 (hex) of what is stored.
+
+        Raises StepFailed(ARTIFACT_STORE).
+        """
+        request = PutArtifactRequest(
+            task_id=str(artifact.task_id),
+            step_index=artifact.step_index,
+            ordinal=artifact.ordinal,
+            type=artifact.type,
+            data_json=artifact.data_json,
+        )
+        try:
+            with on_behalf(tenant_id=artifact.tenant_id, task_id=artifact.task_id):
+                response = await self._stub.PutArtifact(request)
+        except PawlError as error:
+            message = f"the artifact could not be stored: {error.message}"
+            raise StepFailed(
+                FailureCode.ARTIFACT_STORE, message, reason=error.code.upper()
+            ) from error
+        return response.artifact.sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """The channels to the three services."""
+
+    scheduler: RpcChannel
+    planner: RpcChannel
+    artifact: RpcChannel
+
+    async def close(self) -> None:
+        """Close them all."""
+        for channel in (self.scheduler, self.planner, self.artifact):
+            await channel.close()
+
+
+def open_channels(
+    *, scheduler: str, planner: str, artifact: str, tokens: ServiceTokens
+) -> Channels:
+    """Channels to the given targets (host:port); they connect when they are used."""
+    return Channels(
+        scheduler=RpcChannel(scheduler, audience="scheduler", tokens=tokens),
+        planner=RpcChannel(planner, audience="planner", tokens=tokens),
+        artifact=RpcChannel(artifact, audience="artifact", tokens=tokens),
+    )

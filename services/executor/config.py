@@ -1,0 +1,57 @@
+"""Settings of the executor: the only reader of its environment."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from libs.process.env import Env
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Addresses are host:port; port 0 takes a free one.
+
+    `drain_seconds` is how long running tasks get after SIGTERM; in its last quarter only open steps
+    are closed, and what follows is left to other executors.
+    """
+
+    listen: str
+    metrics_listen: str
+    service_key_file: Path
+    public_keys_file: Path
+    log_level: str
+    planner_target: str
+    scheduler_target: str
+    artifact_target: str
+    executor_id: str
+    slots: int
+    drain_seconds: float
+
+    @classmethod
+    def from_env(cls, values: Mapping[str, str]) -> Settings:
+        """Read and check all of it; ConfigError names every bad variable.
+
+        The name of an executor is to be its own: two that run under one name take each other's
+        tasks away. It is the host's name unless it is given.
+        """
+        env = Env(values)
+        settings = cls(
+            listen=env.address("PAWL_LISTEN", "127.0.0.1:0"),
+            metrics_listen=env.address("PAWL_METRICS_LISTEN", "127.0.0.1:0"),
+            service_key_file=env.path("PAWL_SERVICE_KEY_FILE"),
+            public_keys_file=env.path("PAWL_PUBLIC_KEYS_FILE"),
+            log_level=env.choice("PAWL_LOG_LEVEL", LOG_LEVELS, "info"),
+            planner_target=env.address("PAWL_PLANNER_TARGET"),
+            scheduler_target=env.address("PAWL_SCHEDULER_TARGET"),
+            artifact_target=env.address("PAWL_ARTIFACT_TARGET"),
+            executor_id=env.text("PAWL_EXECUTOR_ID", socket.gethostname()[:128]),
+            slots=env.integer("PAWL_EXECUTOR_SLOTS", 32, minimum=1, maximum=1000),
+            drain_seconds=env.number("PAWL_EXECUTOR_DRAIN_SECONDS", 8.0, minimum=0, maximum=3600),
+        )
+        env.check()
+        return settings

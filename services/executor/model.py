@@ -1,0 +1,107 @@
+"""What the executor speaks of: an assignment, how its steps close, and what it reports.
+
+A TaskAssignment is what the scheduler ordered. Running a step gives a StepOutcome: its resolved
+input, its output or its failure, and its hash. A Report tells the scheduler that a step closed,
+that the next is about to begin, that the task ended, or these together; the answer to it is an
+AckStatus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from uuid import UUID
+
+from libs.core.canonical import Json
+from libs.core.errors import Failure
+from libs.core.lifecycle import TaskState
+from libs.core.plan import Plan
+from libs.core.tool_spec import ToolRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskAssignment:
+    """A task to run, frozen.
+
+    `lease_token` goes into every report. `closed_outputs` are those of the steps that another
+    executor closed, from step 1 on; `last_step_hash` is the hash of the last of them.
+    `seconds_left` is what was left of the total time when the assignment was sent, None without a
+    bound; it counts from `received_at`, on the monotonic clock. `size_bytes` is the size of all its
+    JSON texts.
+    """
+
+    task_id: UUID
+    tenant_id: UUID
+    lease_token: int
+    plan: Plan
+    tool_set: tuple[ToolRef, ...]
+    task_input: Json
+    plan_hash: str
+    closed_outputs: tuple[Json, ...] = ()
+    last_step_hash: str | None = None
+    seconds_left: float | None
+    received_at: float
+    created_at: datetime
+    mode: str
+    size_bytes: int = 0
+    traceparent: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaFailure:
+    """One place where a step's input or output breaks its schema; `where` is input or output."""
+
+    path: str
+    message: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """How a step closed. A failed step has a failure and no output.
+
+    `resolved_input_json` and `output_json` are canonical JSON texts, exactly what `step_hash`
+    covers; `output` is `output_json` read back: what later steps get to see.
+    """
+
+    step_index: int
+    resolved_input_json: str
+    output_json: str | None
+    output: Json = field(repr=False)
+    failure: Failure | None
+    step_hash: str
+    schema_failures: tuple[SchemaFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEnd:
+    """How a task ended here: succeeded, or failed with a failure."""
+
+    state: TaskState
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What happened to one task: a step closed, the next is about to begin, the task ended."""
+
+    finished: StepOutcome | None = None
+    started_step_index: int | None = None
+    end: TaskEnd | None = None
+
+
+class AckStatus(Enum):
+    """How the scheduler took a report."""
+
+    OK = "ok"
+    SEEN = "seen"
+    STALE_LEASE = "stale_lease"
+    LATE = "late"
+    TERMINAL = "terminal"
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the report stands and the task is still this executor's to run."""
+        return self in {AckStatus.OK, AckStatus.SEEN}

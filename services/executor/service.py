@@ -1,0 +1,170 @@
+"""Runs one assigned task: one step after another, each reported before and after; the first failure
+stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from libs.core.canonical import Json
+from libs.core.clock import Clock
+from libs.core.errors import Failure, FailureCode, StepFailed
+from libs.core.lifecycle import TaskState
+from libs.core.plan import Step
+from libs.core.tool_spec import ToolRef
+from services.executor.bounds import TASK_TIMEOUT, Bounds, bounds_of, check_steps
+from services.executor.model import AckStatus, Report, StepOutcome, TaskAssignment, TaskEnd
+from services.executor.step_runner import BULKY_BYTES, StepRunner, StepWork
+from services.executor.tools.registry import OfferedTool, ToolRegistry
+
+SUCCEEDED = TaskEnd(state=TaskState.SUCCEEDED)
+
+
+class Reporter(Protocol):
+    """Where the reports of one task go."""
+
+    async def report(self, report: Report) -> AckStatus:
+        """Send a report and wait until it is acknowledged, however long that takes."""
+        ...
+
+
+class ExecutorService:
+    """The use case of the executor."""
+
+    def __init__(self, registry: ToolRegistry, *, runner: StepRunner, clock: Clock) -> None:
+        self._registry = registry
+        self._runner = runner
+        self._clock = clock
+
+    async def run_task(
+        self,
+        assignment: TaskAssignment,
+        reporter: Reporter,
+        *,
+        hands_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Run the task from its first open step to its end, as far as the acknowledgements allow.
+
+        No step begins before its `started` record is acknowledged. An acknowledgement that forbids
+        to go on ends the run in silence: the scheduler has decided. While handing over, no further
+        step begins; the task is left between two closed steps, where another executor takes it
+        over. Cancelled: the tool has been stopped and nothing is reported.
+        """
+        try:
+            tools = self._tools(assignment)
+            check_steps(assignment.plan)
+        except StepFailed as refused:
+            await reporter.report(Report(end=_failed(_task_failure(refused))))
+            return
+        run = _TaskRun(
+            assignment,
+            tools=tools,
+            reporter=reporter,
+            runner=self._runner,
+            clock=self._clock,
+            hands_over=hands_over,
+        )
+        await run.run()
+
+    def _tools(self, assignment: TaskAssignment) -> dict[str, OfferedTool]:
+        """The tools of the plan by name, exactly those of the frozen tool set."""
+        by_name: dict[str, ToolRef] = {ref.name: ref for ref in assignment.tool_set}
+        found: dict[str, OfferedTool] = {}
+        for step in assignment.plan.steps:
+            ref = by_name.get(step.tool)
+            offered = None if ref is None else self._registry.find(ref)
+            if offered is None:
+                said = step.tool if ref is None else f"{ref.label} (digest {ref.digest[:12]})"
+                raise StepFailed(
+                    FailureCode.TOOL_UNAVAILABLE, f"this executor does not offer {said}"
+                )
+            found[step.tool] = offered
+        return found
+
+
+class _TaskRun:
+    """The state of one run: which steps are closed, and with what."""
+
+    def __init__(
+        self,
+        assignment: TaskAssignment,
+        *,
+        tools: dict[str, OfferedTool],
+        reporter: Reporter,
+        runner: StepRunner,
+        clock: Clock,
+        hands_over: Callable[[], bool],
+    ) -> None:
+        self._assignment = assignment
+        self._tools = tools
+        self._reporter = reporter
+        self._runner = runner
+        self._clock = clock
+        self._hands_over = hands_over
+        self._bounds: Bounds = bounds_of(assignment)
+        self._outputs: dict[int, Json] = dict(enumerate(assignment.closed_outputs, start=1))
+        self._last_hash = assignment.last_step_hash or assignment.plan_hash
+        self._size_bytes = assignment.size_bytes
+
+    async def run(self) -> None:
+        open_steps = self._assignment.plan.steps[len(self._outputs) :]
+        report = self._before(open_steps)
+        while report is not None:
+            status = await self._reporter.report(report)
+            if not status.may_go_on or report.started_step_index is None:
+                return
+            step, open_steps = open_steps[0], open_steps[1:]
+            report = self._after(await self._run_step(step), open_steps)
+
+    async def _run_step(self, step: Step) -> StepOutcome:
+        outcome = await self._runner.run(
+            StepWork(
+                assignment=self._assignment,
+                step=step,
+                tool=self._tools[step.tool],
+                bounds=self._bounds,
+                outputs=self._outputs,
+                previous_hash=self._last_hash,
+                is_bulky=self._size_bytes > BULKY_BYTES,
+            )
+        )
+        self._last_hash = outcome.step_hash
+        if outcome.output_json is not None:
+            self._outputs[step.step_index] = outcome.output
+            self._size_bytes += len(outcome.output_json)
+        return outcome
+
+    def _before(self, open_steps: tuple[Step, ...]) -> Report | None:
+        """The first report: the first open step begins, or there is nothing left to do."""
+        if not open_steps:
+            return Report(end=SUCCEEDED)
+        if self._bounds.is_over(self._clock.monotonic()):
+            return Report(end=self._out_of_time())
+        if self._hands_over():
+            return None
+        return Report(started_step_index=open_steps[0].step_index)
+
+    def _after(self, outcome: StepOutcome, open_steps: tuple[Step, ...]) -> Report:
+        """The report of a closed step, and of what follows from it."""
+        if outcome.failure is not None:
+            return Report(finished=outcome, end=_failed(outcome.failure))
+        if not open_steps:
+            return Report(finished=outcome, end=SUCCEEDED)
+        if self._bounds.is_over(self._clock.monotonic()):
+            return Report(finished=outcome, end=self._out_of_time())
+        if self._hands_over():
+            return Report(finished=outcome)
+        return Report(finished=outcome, started_step_index=open_steps[0].step_index)
+
+    def _out_of_time(self) -> TaskEnd:
+        return _failed(_task_failure(self._bounds.timed_out(TASK_TIMEOUT)))
+
+
+def _task_failure(failed: StepFailed) -> Failure:
+    """A failure between steps: no step is to blame."""
+    return Failure(code=failed.code, message=failed.message, reason=failed.reason)
+
+
+def _failed(failure: Failure) -> TaskEnd:
+    return TaskEnd(state=TaskState.FAILED, failure=failure)

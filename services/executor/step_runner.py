@@ -1,0 +1,223 @@
+"""One step as a pipeline: resolve references → check input → call tool → check output → hash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+from prometheus_client import Counter, Histogram
+
+from libs.core.canonical import Json, canonical_text, read_canonical
+from libs.core.clock import Clock
+from libs.core.errors import Failure, FailureCode, StepFailed
+from libs.core.hashing import step_hash
+from libs.core.plan import Step
+from libs.process.logs import get_logger
+from services.executor.bounds import Bounds
+from services.executor.model import SchemaFailure, StepOutcome, TaskAssignment
+from services.executor.step_validation import (
+    SchemaMismatch,
+    output_text,
+    resolve_step_input,
+    validate_step_input,
+    validate_step_output,
+)
+from services.executor.tools.registry import OfferedTool
+from services.executor.tools.tool import ArtifactSink, ToolContext
+
+# Canonical text is written at some MB/s; what is larger than this is written beside the event loop.
+BULKY_BYTES = 16 * 2**10
+MAX_MESSAGE_LENGTH = 4000
+_END_GRACE_SECONDS = 1.0
+
+log = get_logger(__name__)
+_steps = Counter(
+    "pawl_executor_steps_total", "Steps closed, by tool and outcome", ["tool", "outcome"]
+)
+_seconds = Histogram("pawl_executor_step_seconds", "Seconds in the tool of a step", ["tool"])
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepWork:
+    """One step to run. `outputs` are those of the steps before it; `previous_hash` is theirs or the
+    plan's.
+    """
+
+    assignment: TaskAssignment
+    step: Step
+    tool: OfferedTool
+    bounds: Bounds
+    outputs: Mapping[int, Json]
+    previous_hash: str
+    is_bulky: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """How far the step has come. `input_json` is what will be hashed as its input."""
+
+    input_json: str
+    arguments: Json = None
+    output_json: str | None = None
+    output: Json = None
+    failed: StepFailed | None = None
+
+    @property
+    def is_bulky(self) -> bool:
+        return len(self.input_json) + len(self.output_json or "") > BULKY_BYTES
+
+
+class StepRunner:
+    """Runs steps within their bounds. A failure is an outcome; only being cancelled raises."""
+
+    def __init__(self, *, artifacts: ArtifactSink, clock: Clock) -> None:
+        self._artifacts = artifacts
+        self._clock = clock
+
+    async def run(self, work: StepWork) -> StepOutcome:
+        """Run one step to its end and hash it. Cancelled: the tool has been stopped."""
+        draft = await _aside(
+            work.is_bulky, lambda: _Draft(input_json=canonical_text(work.step.input))
+        )
+        try:
+            draft = await _aside(work.is_bulky, lambda: _resolve_references(work, draft))
+            draft = _check_input(work, draft)
+            output = await self._call_tool(work, draft)
+            draft = await _aside(_may_be_bulky(output), lambda: _check_output(work, draft, output))
+        except StepFailed as failed:
+            draft = replace(draft, output_json=None, output=None, failed=failed)
+        outcome = await _aside(draft.is_bulky, lambda: _close(work, draft))
+        _steps.labels(work.tool.ref.name, outcome.failure.code if outcome.failure else "OK").inc()
+        return outcome
+
+    async def _call_tool(self, work: StepWork, draft: _Draft) -> Json:
+        """The tool's output, within the step's time. However the wait ends, the tool has been
+        stopped.
+        """
+        allowance = work.bounds.allowance(self._clock.monotonic())
+        call = asyncio.create_task(_guarded(work, draft, self._context(work)))
+        began = self._clock.monotonic()
+        try:
+            await asyncio.wait({call}, timeout=allowance.seconds)
+            if call.cancelled():
+                raise StepFailed(
+                    FailureCode.TOOL_ERROR, f"{work.tool.ref.label} gave up its own call"
+                )
+            if call.done():
+                return call.result()
+        finally:
+            _seconds.labels(work.tool.ref.name).observe(self._clock.monotonic() - began)
+            if not call.done():
+                await _stop(call, work)
+        raise work.bounds.timed_out(allowance.word)
+
+    def _context(self, work: StepWork) -> ToolContext:
+        return ToolContext(
+            task_id=work.assignment.task_id,
+            tenant_id=work.assignment.tenant_id,
+            step_index=work.step.step_index,
+            created_at=work.assignment.created_at,
+            mode=work.assignment.mode,
+            artifacts=self._artifacts,
+        )
+
+
+def _resolve_references(work: StepWork, draft: _Draft) -> _Draft:
+    input_json, resolved = draft.input_json, work.step.input
+    # Canonical text never escapes a $, so a text without these two has nothing to resolve.
+    if '"$ref"' in input_json or '"$literal"' in input_json:
+        resolved = resolve_step_input(
+            work.step.input, task_input=work.assignment.task_input, outputs=work.outputs
+        )
+        input_json = canonical_text(resolved)
+    # The tool gets what is hashed, read back: the same values and order of keys wherever it runs.
+    return replace(draft, input_json=input_json, arguments=read_canonical(input_json))
+
+
+def _check_input(work: StepWork, draft: _Draft) -> _Draft:
+    validate_step_input(draft.arguments, schema=work.tool.input_schema, tool=work.tool.ref.label)
+    return draft
+
+
+async def _guarded(work: StepWork, draft: _Draft, context: ToolContext) -> Json:
+    """Call the tool; what it raises beyond StepFailed is its error, told without its insides."""
+    label = work.tool.ref.label
+    try:
+        return await work.tool.tool.call(cast("dict[str, Json]", draft.arguments), context)
+    except (StepFailed, asyncio.CancelledError):
+        raise
+    except (Exception, SystemExit) as error:
+        log.exception("tool failed unexpectedly", tool=label)
+        raise StepFailed(
+            FailureCode.TOOL_ERROR, f"{label} failed unexpectedly ({type(error).__name__})"
+        ) from error
+
+
+def _check_output(work: StepWork, draft: _Draft, output: Json) -> _Draft:
+    text = output_text(output)
+    read_back = read_canonical(text)
+    validate_step_output(read_back, schema=work.tool.output_schema, tool=work.tool.ref.label)
+    return replace(draft, output_json=text, output=read_back)
+
+
+def _close(work: StepWork, draft: _Draft) -> StepOutcome:
+    failed = draft.failed
+    return StepOutcome(
+        step_index=work.step.step_index,
+        resolved_input_json=draft.input_json,
+        output_json=draft.output_json,
+        output=draft.output,
+        failure=None if failed is None else _failure(work, failed),
+        step_hash=step_hash(
+            work.previous_hash,
+            step_index=work.step.step_index,
+            tool=work.tool.ref.label,
+            resolved_input=read_canonical(draft.input_json),
+            output=draft.output,
+            failure_code=None if failed is None else failed.code,
+        ),
+        schema_failures=_schema_failures(failed),
+    )
+
+
+def _failure(work: StepWork, failed: StepFailed) -> Failure:
+    # The scheduler, which has the records, adds what was and was not executed.
+    return Failure(
+        code=failed.code,
+        message=failed.message[:MAX_MESSAGE_LENGTH],
+        step=work.step.tool,
+        step_index=work.step.step_index,
+        reason=failed.reason,
+    )
+
+
+def _schema_failures(failed: StepFailed | None) -> tuple[SchemaFailure, ...]:
+    return failed.schema_failures if isinstance(failed, SchemaMismatch) else ()
+
+
+def _may_be_bulky(output: Json) -> bool:
+    """A quick guess from the top levels; a wrong one costs a moment, not the result."""
+    parts = list(output.values()) if isinstance(output, dict) else [output]
+    return any(isinstance(part, str | list | dict) and len(part) > 100 for part in parts)
+
+
+async def _aside(is_bulky: bool, work: Callable[[], T]) -> T:
+    """Do `work` here, or in a thread when it would hold up the event loop."""
+    return await asyncio.to_thread(work) if is_bulky else work()
+
+
+async def _stop(call: asyncio.Task[Json], work: StepWork) -> None:
+    call.add_done_callback(_take_result)
+    call.cancel()
+    await asyncio.wait({call}, timeout=_END_GRACE_SECONDS)
+    if not call.done():
+        log.error("tool does not end when it is cancelled", tool=work.tool.ref.label)
+
+
+def _take_result(call: asyncio.Task[Json]) -> None:
+    if not call.cancelled():
+        call.exception()

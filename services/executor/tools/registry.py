@@ -1,0 +1,123 @@
+"""The tools that this executor offers: the shipped ones, and those that other packages bring.
+
+A package adds tools through the entry point group `pawl.tools`; each entry point names a callable
+without arguments (a class will do) that returns a Tool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from libs.core.json_schema import SchemaRefused, Validator, compile_schema
+from libs.core.tool_spec import ToolRef, ToolSpec
+from services.executor.tools.artifact import ArtifactTool
+from services.executor.tools.json_query import JsonQueryTool
+from services.executor.tools.math import MathTool
+from services.executor.tools.text_extract import TextExtractTool
+from services.executor.tools.text_summarize import TextSummarizeTool
+from services.executor.tools.tool import Tool
+from services.executor.tools.wait import WaitTool
+
+ENTRY_POINT_GROUP = "pawl.tools"
+
+_NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
+_VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,64}", re.ASCII)
+
+
+class BadTool(Exception):  # noqa: N818 - the name says what is wrong
+    """A tool that cannot be offered; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedTool:
+    """A tool with what calling it needs at hand: its exact name and its compiled schemas."""
+
+    tool: Tool
+    ref: ToolRef
+    input_schema: Validator
+    output_schema: Validator
+
+
+class ToolRegistry:
+    """Exact tools by reference. Never changes once made."""
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        """Raises BadTool for a spec that cannot be offered and for a name that occurs twice."""
+        self._offered: dict[ToolRef, OfferedTool] = {}
+        names: set[str] = set()
+        for tool in tools:
+            offered = _offer(tool)
+            if offered.ref.name in names:
+                raise BadTool(f"there are two tools named {offered.ref.name}")
+            names.add(offered.ref.name)
+            self._offered[offered.ref] = offered
+
+    @property
+    def refs(self) -> tuple[ToolRef, ...]:
+        """What is on offer, sorted."""
+        return tuple(sorted(self._offered))
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The specs of what is on offer, in the order of `refs`."""
+        return tuple(self._offered[ref].tool.spec for ref in self.refs)
+
+    def find(self, ref: ToolRef) -> OfferedTool | None:
+        """Exactly this tool, or None."""
+        return self._offered.get(ref)
+
+
+def built_in_tools() -> tuple[Tool, ...]:
+    """The tools that Pawl ships."""
+    return (
+        ArtifactTool(),
+        JsonQueryTool(),
+        MathTool(),
+        TextExtractTool(),
+        TextSummarizeTool(),
+        WaitTool(),
+    )
+
+
+def load_tools() -> ToolRegistry:
+    """The shipped tools and the installed ones. Raises BadTool; whoever installs a broken tool is
+    told.
+    """
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    return ToolRegistry((*built_in_tools(), *installed_tools(found)))
+
+
+def installed_tools(found: Iterable[EntryPoint]) -> Iterator[Tool]:
+    """The tools behind entry points, in order of their names. Raises BadTool."""
+    for entry in sorted(found, key=lambda entry: (entry.name, entry.value)):
+        try:
+            tool: Tool = entry.load()()
+        except Exception as error:
+            raise BadTool(
+                f"the tool {entry.name} ({entry.value}) cannot be loaded: {error}"
+            ) from error
+        yield tool
+
+
+def _offer(tool: Tool) -> OfferedTool:
+    spec = tool.spec
+    if not _NAME.fullmatch(spec.name):
+        raise BadTool(f"the tool name {spec.name!r} is not 1 to 64 of a-z, 0-9 and _")
+    if not _VERSION.fullmatch(spec.version):
+        raise BadTool(
+            f"the version {spec.version!r} of {spec.name} is not 1 to 64 of A-Z, a-z, 0-9 . + _ -"
+        )
+    if not spec.effects:
+        raise BadTool(f"{spec.name} declares no effects; pure is one")
+    try:
+        return OfferedTool(
+            tool=tool,
+            ref=ToolRef(spec.name, spec.version, spec.digest()),
+            input_schema=compile_schema(spec.input_schema),
+            output_schema=compile_schema(spec.output_schema),
+        )
+    except SchemaRefused as refused:
+        raise BadTool(f"a schema of {spec.name} is refused: {refused}") from refused

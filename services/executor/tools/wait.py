@@ -1,0 +1,41 @@
+"""`wait`: a bounded pause that ends at once when the step is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from libs.core.canonical import Json
+from libs.core.tool_spec import ToolSpec
+from services.executor.tools.tool import ToolContext
+
+SPEC = ToolSpec(
+    name="wait",
+    version="1.0.0",
+    description="Pauses for the given number of seconds, at most one hour.",
+    input_schema={
+        "type": "object",
+        "properties": {"seconds": {"type": "number", "minimum": 0, "maximum": 3600}},
+        "required": ["seconds"],
+        "additionalProperties": False,
+    },
+    output_schema={
+        "type": "object",
+        "properties": {"waited_seconds": {"type": "number"}},
+        "required": ["waited_seconds"],
+        "additionalProperties": False,
+    },
+)
+
+
+class WaitTool:
+    """The tool `wait`. Its output says what was asked, not what a clock measured: it is hashed."""
+
+    spec = SPEC
+
+    async def call(self, arguments: dict[str, Json], context: ToolContext) -> Json:
+        """Sleep."""
+        del context
+        seconds = cast("float", arguments["seconds"])
+        await asyncio.sleep(seconds)
+        return {"waited_seconds": seconds}

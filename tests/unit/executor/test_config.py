@@ -1,0 +1,32 @@
+"""Settings of the executor."""
+
+from __future__ import annotations
+
+import pytest
+
+from libs.process.env import ConfigError
+from services.executor.config import Settings
+
+REQUIRED = {
+    "PAWL_SERVICE_KEY_FILE": "/keys/executor.jwk",
+    "PAWL_PUBLIC_KEYS_FILE": "/keys/public.json",
+    "PAWL_PLANNER_TARGET": "planner:1",
+    "PAWL_SCHEDULER_TARGET": "scheduler:2",
+    "PAWL_ARTIFACT_TARGET": "artifact:3",
+}
+
+
+def test_settings_have_defaults() -> None:
+    settings = Settings.from_env(REQUIRED)
+
+    assert settings.executor_id
+    # Those who stop a process wait 10 s before they kill it.
+    assert (settings.slots, settings.drain_seconds) == (32, 8.0)
+
+
+def test_settings_name_every_mistake() -> None:
+    with pytest.raises(ConfigError) as refused:
+        Settings.from_env({"PAWL_EXECUTOR_SLOTS": "1001", "PAWL_PLANNER_TARGET": "nowhere"})
+
+    for name in (*REQUIRED, "PAWL_EXECUTOR_SLOTS"):
+        assert name in str(refused.value)
