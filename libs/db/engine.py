@@ -26,6 +26,9 @@ RETRY_AFTER_SECONDS = 1.0
 # that its growing pauses never keep it away from a server that is back.
 RECONNECT_SECONDS = 2.0
 
+# A connection that a burst opened is a process of the server with its memory; it goes soon after.
+IDLE_SECONDS = 30.0
+
 _SHARED_SETTINGS = {
     "statement_timeout": f"{int(STATEMENT_TIMEOUT_SECONDS * 1000)}",
     "idle_in_transaction_session_timeout": f"{int(IDLE_IN_TRANSACTION_SECONDS * 1000)}",
@@ -72,6 +75,7 @@ async def open_pool(
         max_size=max_size,
         timeout=WAIT_SECONDS,
         reconnect_timeout=RECONNECT_SECONDS,
+        max_idle=IDLE_SECONDS,
         open=False,
     )
     await pool.open()
