@@ -1,0 +1,1 @@
+"""Measures Pawl: `python -m bench`."""

@@ -1,0 +1,149 @@
+"""`python -m bench`: starts Pawl on its own, measures it, prints a table and one line of JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+
+from bench.pgbench import measure_floor
+from bench.report import Figures, Load, Workloads, json_line, print_table, this_machine
+from bench.resources import cpu_seconds_of, idle_queries_per_second, memory_of
+from bench.workloads import (
+    Target,
+    create_latency,
+    end_to_end,
+    per_step,
+    throughput,
+)
+from libs.cli.stack import Stack, running_stack
+from libs.db.embedded import SUPERUSER
+from libs.db.roles import with_user
+
+CLIENTS = (1, 8, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How long each measurement takes."""
+
+    creates: int
+    chains: int
+    tasks: int
+    load_seconds: float
+    floor_seconds: int
+    idle_seconds: float
+
+
+FULL = Size(
+    creates=500, chains=20, tasks=300, load_seconds=15.0, floor_seconds=5, idle_seconds=30.0
+)
+QUICK = Size(creates=100, chains=5, tasks=50, load_seconds=3.0, floor_seconds=2, idle_seconds=15.0)
+
+
+def main(
+    *,
+    quick: Annotated[bool, typer.Option(help="About a minute instead of three.")] = False,
+    write: Annotated[
+        Path | None, typer.Option(help="Also append the line of JSON to this file.")
+    ] = None,
+) -> None:
+    """Measure Pawl on this machine. PAWL_DATABASE_URL measures it on another PostgreSQL."""
+    with tempfile.TemporaryDirectory(prefix="pawl-bench-") as name:
+        figures = measure(Path(name) / "data", QUICK if quick else FULL, quick=quick)
+    print_table(figures)
+    line = json_line(figures)
+    print(line)
+    if write is not None:
+        with write.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def measure(data_dir: Path, size: Size, *, quick: bool) -> Figures:
+    """Start Pawl twice (the second start is a warm one), and measure the second."""
+    with running_stack(data_dir) as stack:
+        first_ready = stack.ready_seconds
+    with running_stack(data_dir) as stack:
+        before = memory_of(stack.pids)
+        target = Target(url=stack.ready.url, api_key=stack.ready.api_key)
+        workloads = _workloads(target, stack.pids, size)
+        _say("pgbench")
+        floor = measure_floor(_owner_dsn(stack), seconds=size.floor_seconds)
+        after = memory_of(stack.pids)
+        _say("idle")
+        dsn = stack.ready.postgres.dsn
+        idle = _idle(stack, seconds=size.idle_seconds)
+        return Figures(
+            machine=this_machine(_postgres_version(dsn)),
+            quick=quick,
+            first_ready_seconds=first_ready,
+            ready_seconds=stack.ready_seconds,
+            workloads=workloads,
+            floor=floor,
+            memory_before=before,
+            memory_after=after,
+            idle_queries_per_second=idle,
+        )
+
+
+def _workloads(target: Target, pids: Mapping[str, int], size: Size) -> Workloads:
+    _say("warming up")
+    end_to_end(target, count=20)
+    _say("three steps end to end")
+    whole = end_to_end(target, count=size.tasks)
+    _say("forty steps")
+    chain = per_step(target, count=size.chains)
+    _say("create")
+    calm = create_latency(target, count=size.creates, calm=True)
+    busy = create_latency(target, count=size.creates, calm=False)
+    return Workloads(
+        create_calm=calm,
+        create_busy=busy,
+        per_step=chain,
+        end_to_end=whole,
+        loads=tuple(_load(target, pids, clients, size) for clients in CLIENTS),
+    )
+
+
+def _load(target: Target, pids: Mapping[str, int], clients: int, size: Size) -> Load:
+    _say(f"{clients} clients")
+    before = cpu_seconds_of(pids)
+    seen = throughput(target, clients=clients, seconds=size.load_seconds)
+    after = cpu_seconds_of(pids)
+    # The warm-up task of each client is in the CPU time too.
+    tasks = seen.tasks + clients
+    cpu = {name: (after[name] - before[name]) / tasks * 1000 for name in pids}
+    return Load(throughput=seen, cpu_ms_per_task=cpu)
+
+
+def _idle(stack: Stack, *, seconds: float) -> float | None:
+    if stack.ready.postgres.pid is None:
+        return None
+    log_path = stack.data_dir / "logs" / "postgres.log"
+    return idle_queries_per_second(_owner_dsn(stack), log_path=log_path, seconds=seconds)
+
+
+def _owner_dsn(stack: Stack) -> str:
+    given = os.environ.get("PAWL_DATABASE_URL", "").strip()
+    return given or with_user(stack.ready.postgres.dsn, user=SUPERUSER)
+
+
+def _postgres_version(dsn: str) -> str:
+    with psycopg.connect(dsn) as connection:
+        version = connection.info.server_version
+    return f"{version // 10000}.{version % 10000}"
+
+
+def _say(what: str) -> None:
+    print(f"bench: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,220 @@
+"""The `pawl` command: says what can be asked for, and hands over to the module that does it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from libs.cli.client import Refused, Unreachable
+from libs.core.recorded_trace import NotATrace
+
+if TYPE_CHECKING:
+    from libs.cli.client import Client
+
+app = typer.Typer(
+    name="pawl",
+    help="Run AI tasks that are planned before they run, bounded, forward-only and verifiable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+tenants = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
+keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app.add_typer(tenants, name="tenants")
+app.add_typer(keys, name="keys")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+TenantName = Annotated[
+    str | None, typer.Option("--tenant", help="The tenant's name or id; default: the key's own.")
+]
+
+
+def main() -> None:
+    """Run the command line. Exit 2: it could not be asked, or the server cannot be reached."""
+    from libs.cli.run import BadArgument
+
+    _add_server_commands(sys.argv[1:])
+    try:
+        app()
+    except Refused as error:
+        _leave(error.lines)
+    except (Unreachable, NotATrace, BadArgument) as error:
+        _leave([str(error)])
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+@app.command()
+def run(
+    *,
+    topic: Annotated[str | None, typer.Option(help="What the task is about.")] = None,
+    expression: Annotated[str | None, typer.Option(help="A formula to calculate.")] = None,
+    definition: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE", help="The task's input, an object.")
+    ] = None,
+    plan: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE", help="The plan to run, an object.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Most steps of the plan.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds from start to end.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key submits only once.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a task, follow it, print its result. Exit 0: it succeeded, 1: it failed."""
+    from libs.cli.run import Submission, run_task
+
+    submission = Submission(
+        definition=definition,
+        plan=plan,
+        topic=topic,
+        expression=expression,
+        max_steps=max_steps,
+        timeout_seconds=timeout,
+    )
+    body = submission.body()
+    sys.exit(run_task(_client(), body, idempotency_key=idempotency_key, as_json=as_json))
+
+
+@app.command()
+def trace(
+    task_id: Annotated[str, typer.Argument(help="The task's id.")], *, as_json: AsJson = False
+) -> None:
+    """Show what happened to a task. With --json: the trace that `pawl verify` checks."""
+    from libs.cli.trace import show_trace
+
+    sys.exit(show_trace(_client(), task_id, as_json=as_json))
+
+
+@app.command()
+def verify(
+    file: Annotated[str, typer.Argument(help="A trace as JSON; - for standard input.")],
+    *,
+    task_hash: Annotated[
+        str | None, typer.Option(help="The task hash that was kept elsewhere.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the hashes of a trace, offline. Exit 0: all match, 1: one differs, 2: not a trace."""
+    from libs.cli.verify import verify_file
+
+    sys.exit(verify_file(file, expected_task_hash=task_hash, as_json=as_json))
+
+
+@app.command()
+def events(
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones.")] = False,
+    task: Annotated[str | None, typer.Option("--task", help="Of this task only.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print events: those that are kept, or with --follow new ones as they happen."""
+    from libs.cli.events import show_events
+
+    sys.exit(show_events(_client(), task_id=task, follow=follow, as_json=as_json))
+
+
+@app.command()
+def demo(
+    *,
+    url: Annotated[
+        str | None, typer.Option(help="Use the server there, with the key in PAWL_API_KEY.")
+    ] = None,
+) -> None:
+    """Start Pawl in a temporary directory, run a few tasks, show and verify them, stop."""
+    from libs.cli.demo import run_demo
+
+    sys.exit(run_demo(url))
+
+
+@tenants.command("create")
+def create_tenant(
+    name: Annotated[str, typer.Argument(help="1 to 64 of a-z, 0-9 and -, a letter first.")],
+    *,
+    tier: Annotated[str, typer.Option(help="free, starter, pro or enterprise.")],
+    email: Annotated[str | None, typer.Option(help="The owner's address.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a tenant."""
+    from libs.cli.tenants import create_tenant as create
+
+    sys.exit(create(_client(), name, tier=tier, email=email, as_json=as_json))
+
+
+@tenants.command("list")
+def list_tenants(*, as_json: AsJson = False) -> None:
+    """List all tenants."""
+    from libs.cli.tenants import list_tenants as show
+
+    sys.exit(show(_client(), as_json=as_json))
+
+
+@keys.command("create")
+def create_key(
+    *,
+    tenant: TenantName = None,
+    mode: Annotated[str, typer.Option(help="live or test.")] = "live",
+    name: Annotated[str, typer.Option(help="A label for people.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a key. Its secret is printed once and never shown again."""
+    from libs.cli.keys import create_key as create
+
+    sys.exit(create(_client(), tenant=tenant, mode=mode, name=name, as_json=as_json))
+
+
+@keys.command("list")
+def list_keys(*, tenant: TenantName = None, as_json: AsJson = False) -> None:
+    """List the keys of a tenant."""
+    from libs.cli.keys import list_keys as show
+
+    sys.exit(show(_client(), tenant=tenant, as_json=as_json))
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `pawl keys list` shows it.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a key for good."""
+    from libs.cli.keys import revoke_key as revoke
+
+    sys.exit(revoke(_client(), key_id, as_json=as_json))
+
+
+def _add_server_commands(arguments: list[str]) -> None:
+    """Add `up` and `migrate` unless another command is called: they need many more modules."""
+    known = {group.name for group in app.registered_groups}
+    known |= {command.callback.__name__ for command in app.registered_commands if command.callback}
+    if arguments and arguments[0] in known:
+        return
+    from libs.cli.up.command import migrate, up
+
+    app.command()(up)
+    app.command()(migrate)
+
+
+def _client() -> Client:
+    from libs.cli.client import Client
+    from libs.cli.ready import find_server
+    from libs.cli.up.data_dir import default_data_dir
+
+    return Client(find_server(os.environ, default_data_dir(os.environ)))
+
+
+def _leave(lines: list[str]) -> None:
+    from libs.cli.output import say_error
+
+    say_error(lines)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

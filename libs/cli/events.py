@@ -1,0 +1,54 @@
+"""`pawl events`: the tenant's events, or one task's, a line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rich.text import Text
+
+from libs.cli.client import Client
+from libs.cli.follow import task_path
+from libs.cli.output import console, plain
+from libs.cli.trace import event_row
+
+_BEGINNING = "0"
+_IDLE_SECONDS = 1.0
+
+
+def show_events(client: Client, *, task_id: str | None, follow: bool, as_json: bool) -> int:
+    """Print events until interrupted or, with a task, until it ends; without `follow` what is kept.
+
+    With `as_json` each event is one line of JSON.
+    """
+    out = console()
+    try:
+        for event in _events(client, task_id, follow=follow):
+            if as_json:
+                sys.stdout.write(json.dumps(event) + "\n")
+                sys.stdout.flush()
+            else:
+                out.print(_line(event), soft_wrap=True)
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _events(client: Client, task_id: str | None, *, follow: bool) -> Iterator[dict[str, Any]]:
+    if task_id is not None and not follow:
+        yield from client.get(task_path(task_id, "trace"))["events"]
+        return
+    path = "/v1/events" if task_id is None else task_path(task_id, "events")
+    after = _BEGINNING if task_id is not None or not follow else None
+    idle = None if follow else _IDLE_SECONDS
+    for event in client.events(path, after=after, idle_seconds=idle):
+        yield event.data
+
+
+def _line(event: dict[str, Any]) -> Text:
+    seq, at, name, what = event_row(event)
+    task = f"{event['task_id']} " if "task_id" in event else ""
+    words = what if isinstance(what, Text) else plain(what)
+    return Text(f"{at} ", "dim") + plain(f"{task}{seq} {name} ") + words

@@ -1,0 +1,30 @@
+"""`pawl tenants`: make and list tenants. Needs scope operator, as the key of `pawl up` has."""
+
+from __future__ import annotations
+
+from libs.cli.client import Client
+from libs.cli.output import console, print_json, table
+
+_PATH = "/v1/tenants"
+
+
+def create_tenant(client: Client, name: str, *, tier: str, email: str | None, as_json: bool) -> int:
+    """Make a tenant and print it; 0."""
+    body = {"name": name, "tier": tier} | ({"email": email} if email else {})
+    tenant = client.post(_PATH, body)
+    if as_json:
+        print_json(tenant)
+    else:
+        console().print(f"tenant {tenant['name']} ({tenant['tier']}) made: {tenant['id']}")
+    return 0
+
+
+def list_tenants(client: Client, *, as_json: bool) -> int:
+    """Print all tenants; 0."""
+    tenants = list(client.pages(_PATH))
+    if as_json:
+        print_json(tenants)
+        return 0
+    rows = [(t["name"], t["tier"], t["id"], t["created_at"]) for t in tenants]
+    console().print(table("Tenants", ("name", "tier", "id", "made"), rows))
+    return 0

@@ -1,0 +1,1 @@
+"""`pawl up`: all of Pawl on this machine, as one command."""

@@ -1,0 +1,158 @@
+"""The `pawl` command and the README against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from libs.cli.client import Client
+from libs.cli.stack import Stack
+from tests.e2e.tasks import CHAIN, FAILING, finished
+
+pytestmark = pytest.mark.e2e
+
+_ROOT = Path(__file__).parents[2]
+_README = (_ROOT / "README.md").read_text(encoding="utf-8")
+_COMMANDS = re.findall(r"^```sh\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
+
+
+def _env(stack: Stack, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PAWL_")}
+    return kept | {"PAWL_URL": stack.server.url, "PAWL_API_KEY": stack.server.api_key} | more
+
+
+def _pawl(env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "libs.cli", *args]
+    return subprocess.run(
+        command, cwd=_ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_run_prints_the_result_of_a_task_that_succeeds(stack: Stack) -> None:
+    done = _pawl(_env(stack), "run", "--expression", "6 * 7")
+
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"result": 42}), done.stderr
+    assert "✓ step 1/1 math" in done.stderr
+
+
+def test_run_of_a_failing_plan_exits_1_and_names_the_step(stack: Stack, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(FAILING["plan"]), encoding="utf-8")
+
+    done = _pawl(_env(stack), "run", "--plan", f"@{plan}")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "✗ step 2/3 math" in done.stderr
+    assert "failed in step 2 (math): TOOL_ERROR" in done.stderr
+
+
+def test_run_refused_exits_2(stack: Stack) -> None:
+    plan = '{"steps": [{"step_index": 1, "tool": "no_such_tool", "input": {}}]}'
+
+    done = _pawl(_env(stack), "run", "--plan", plan)
+
+    assert (done.returncode, "unknown_tool" in done.stderr) == (2, True)
+
+
+def test_a_trace_saved_by_the_command_line_verifies_until_it_is_changed(
+    stack: Stack, client: Client, tmp_path: Path
+) -> None:
+    task_id = finished(client, CHAIN)["task_id"]
+    saved = tmp_path / "trace.json"
+    saved.write_text(_pawl(_env(stack), "trace", task_id, "--json").stdout, encoding="utf-8")
+    offline = {"PATH": os.defpath}
+
+    honest = _pawl(offline, "verify", str(saved))
+    trace = json.loads(saved.read_text(encoding="utf-8"))
+    trace["verification"]["steps"][1]["output"]["result"][0] = 7
+    saved.write_text(json.dumps(trace), encoding="utf-8")
+    changed = _pawl(offline, "verify", str(saved))
+
+    assert honest.returncode == 0, honest.stderr
+    assert (changed.returncode, "step 2 (json_query) differs" in changed.stdout) == (1, True)
+
+
+def test_trace_shows_tables(stack: Stack, client: Client) -> None:
+    done = _pawl(_env(stack, COLUMNS="150"), "trace", finished(client, FAILING)["task_id"])
+
+    assert done.returncode == 0
+    for words in ("Plan", "Steps", "Events", "Hashes", "TOOL_ERROR"):
+        assert words in done.stdout
+
+
+def test_commands_find_a_running_server_by_its_data_directory(stack: Stack) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PAWL_")}
+
+    found = _pawl(env | {"PAWL_DATA_DIR": str(stack.data_dir)}, "run", "--topic", "x", "--json")
+    lost = _pawl(env | {"PAWL_DATA_DIR": "/no/such/directory"}, "run", "--topic", "x")
+
+    assert json.loads(found.stdout)["status"] == "succeeded"
+    assert (lost.returncode, "pawl up" in lost.stderr) == (2, True)
+
+
+def test_tenants_and_keys_from_the_command_line(stack: Stack) -> None:
+    env, name = _env(stack), f"cli-{secrets.token_hex(4)}"
+
+    made = _pawl(env, "tenants", "create", name, "--tier", "starter")
+    key = json.loads(_pawl(env, "keys", "create", "--tenant", name, "--json").stdout)
+    used = _pawl(env | {"PAWL_API_KEY": key["key"]}, "run", "--expression", "1")
+    above = _pawl(env | {"PAWL_API_KEY": key["key"]}, "tenants", "list")
+    revoked = _pawl(env, "keys", "revoke", key["id"])
+    listed = json.loads(_pawl(env, "keys", "list", "--tenant", name, "--json").stdout)
+
+    assert [made.returncode, used.returncode, revoked.returncode] == [0, 0, 0]
+    assert (above.returncode, "insufficient_scope" in above.stderr) == (2, True)
+    assert [(one["id"], one["revoked_at"] is not None) for one in listed] == [(key["id"], True)]
+
+
+def test_events_prints_what_happened(stack: Stack, client: Client) -> None:
+    task_id = finished(client, CHAIN)["task_id"]
+
+    of_task = _pawl(_env(stack), "events", "--task", task_id, "--json")
+    of_all = _pawl(_env(stack), "events", "--json")
+
+    assert len(of_task.stdout.splitlines()) == 11
+    mine = [line for line in of_all.stdout.splitlines() if json.loads(line)["task_id"] == task_id]
+    assert len(mine) == 11
+
+
+def test_the_demo_comes_out_as_said(stack: Stack) -> None:
+    done = _pawl(_env(stack), "demo", "--url", stack.server.url)
+
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "All came out as said" in done.stdout
+
+
+def test_the_commands_of_the_readme_work_as_they_stand(stack: Stack, tmp_path: Path) -> None:
+    assert len(_COMMANDS) == 5
+    bin_dir = Path(sys.executable).parent
+    unique = secrets.token_hex(4)
+    script = "set -euo pipefail\n" + "\n".join(_COMMANDS)
+    script = script.replace("acme", f"acme-{unique}").replace("invoice-2026-117", unique)
+
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=_env(stack, PATH=f"{bin_dir}:{os.environ['PATH']}"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "task.json").read_text())["result"] == {"result": 357}
+    assert "Every hash matches." in done.stdout
+    assert '"status":"succeeded"' in done.stdout
+
+
+def test_the_readme_is_short() -> None:
+    assert len(_README.splitlines()) < 150

@@ -1,0 +1,69 @@
+"""Every hostile case that can run, against a whole running Pawl."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from libs.cli.up import ready_file
+from tests.e2e.ups import REAL, end, start_up
+from tests.hostile.attacks import RUNNABLE, attack
+from tests.hostile.case_files import AREAS, Case, all_cases, cases_of
+from tests.hostile.not_built import NOT_BUILT
+from tests.hostile.target import Target, target_of
+
+GROWTH_BYTES = 50 * 2**20
+RUNNING = [case for case in all_cases() if case.id not in NOT_BUILT]
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest_asyncio.fixture(scope="module")
+async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
+    """A running Pawl: the one that PAWL_TEST_READY_FILE names, or a new one."""
+    named = os.environ.get("PAWL_TEST_READY_FILE")
+    if named:
+        ready = ready_file.read(Path(named))
+        assert ready is not None, f"nothing runs that wrote {named}"
+        async with target_of(ready) as target:
+            yield target
+        return
+    up = start_up(tmp_path_factory.mktemp("hostile") / "data", "--port", "0", program=REAL)
+    try:
+        async with target_of(await up.ready()) as target:
+            yield target
+    finally:
+        await end(up)
+
+
+def test_the_cases_that_are_not_run_are_exactly_those_not_built() -> None:
+    known = [case.id for case in all_cases()]
+
+    assert len(known) == len(set(known))
+    assert set(NOT_BUILT) <= set(known)
+    assert {case.op for case in RUNNING} <= set(RUNNABLE)
+    accounts_and_limits = {"HA-021", "HA-025", "HA-037", "HA-053"}
+    built_elsewhere = {
+        case.id for case in all_cases() if case.id in NOT_BUILT and case.op in RUNNABLE
+    }
+    assert built_elsewhere <= accounts_and_limits
+
+
+@pytest.mark.parametrize("case", RUNNING, ids=lambda case: case.id)
+async def test_hostile(case: Case, target: Target) -> None:
+    await attack(case, target)
+
+
+@pytest.mark.parametrize("area", AREAS)
+async def test_memory_stays(area: str, target: Target) -> None:
+    cases = [case for case in cases_of(area) if case.id not in NOT_BUILT]
+    before = target.resident_bytes()
+
+    for case in cases:
+        await attack(case, target)
+
+    assert target.resident_bytes() - before < GROWTH_BYTES

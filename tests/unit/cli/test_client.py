@@ -1,0 +1,138 @@
+"""The REST client: what it sends, and how it says what went wrong."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from libs.cli.client import Client, Refused, Server, Unreachable, read_events
+from tests.unit.cli.fake_server import FakeServer
+
+
+def test_get_sends_the_key_and_reads_the_object(fake: FakeServer) -> None:
+    fake.json("GET /v1/tools?limit=2", {"data": []})
+
+    answer = Client(fake.server).get("/v1/tools", {"limit": 2, "cursor": None})
+
+    assert answer == {"data": []}
+    assert fake.asked[0].headers["authorization"] == "Bearer pawl_test_key"
+
+
+def test_post_sends_json_with_the_given_headers(fake: FakeServer) -> None:
+    fake.json("POST /x", {"ok": True})
+
+    Client(fake.server).post("/x", {"a": [1]}, headers={"Idempotency-Key": "k"})
+
+    (asked,) = fake.asked
+    assert (asked.body, asked.headers["idempotency-key"]) == ({"a": [1]}, "k")
+    assert asked.headers["content-type"] == "application/json"
+
+
+def test_a_server_below_a_path_is_asked_there(fake: FakeServer) -> None:
+    fake.json("GET /pawl/x", {})
+
+    Client(Server(url=f"{fake.url}/pawl/", api_key="k")).get("/x")
+
+    assert fake.asked[0].path == "/pawl/x"
+
+
+def test_pages_follow_the_cursor(fake: FakeServer) -> None:
+    fake.json("GET /v1/keys?tenant=a", {"data": [{"n": 1}], "next_cursor": "c d"})
+    fake.json("GET /v1/keys?tenant=a&cursor=c+d", {"data": [{"n": 2}], "next_cursor": None})
+
+    items = list(Client(fake.server).pages("/v1/keys", {"tenant": "a"}))
+
+    assert items == [{"n": 1}, {"n": 2}]
+
+
+def test_a_problem_becomes_lines_for_people(fake: FakeServer) -> None:
+    problem = {
+        "title": "The request is not valid",
+        "detail": "two fields are wrong",
+        "code": "validation_failed",
+        "request_id": "req_1",
+        "errors": [
+            {"field": "max_steps", "detail": "must be at least 1"},
+            {"field": "", "detail": "is odd"},
+        ],
+    }
+    fake.json("POST /x", problem, status=422)
+
+    with pytest.raises(Refused) as refused:
+        Client(fake.server).post("/x", {})
+
+    assert refused.value.lines == [
+        "422 (validation_failed): two fields are wrong",
+        "max_steps: must be at least 1",
+        "body: is odd",
+        "request req_1",
+    ]
+
+
+def test_an_error_that_is_no_problem_still_has_words(fake: FakeServer) -> None:
+    fake.raw("GET /x", b"<html>", status=502)
+
+    with pytest.raises(Refused, match="502: Bad Gateway"):
+        Client(fake.server).get("/x")
+
+
+def test_an_invalid_key_says_what_to_do(fake: FakeServer) -> None:
+    fake.json("GET /x", {"code": "unauthenticated", "detail": "no"}, status=401)
+
+    with pytest.raises(Refused) as refused:
+        Client(fake.server).get("/x")
+
+    assert "PAWL_API_KEY" in refused.value.lines[1]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"\xff"])
+def test_another_server_is_told_apart(fake: FakeServer, body: bytes) -> None:
+    fake.raw("GET /x", body)
+
+    with pytest.raises(Unreachable, match="but not"):
+        Client(fake.server).get("/x")
+
+
+def test_a_closed_port_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    with pytest.raises(Unreachable, match=f"{url} cannot be reached: Connection refused"):
+        Client(Server(url=url, api_key="k")).get("/x")
+
+
+@pytest.mark.parametrize("url", ["localhost:80", "ftp://x", "http://", "/x"])
+def test_an_address_without_http_is_refused(url: str) -> None:
+    with pytest.raises(Unreachable, match="is not an http"):
+        Client(Server(url=url, api_key="k"))
+
+
+def test_events_are_read_by_the_rules_of_the_format() -> None:
+    lines = [
+        b": ping\n",
+        b"\n",
+        b"id: 1\n",
+        b"event: a\n",
+        b'data: {"x":\n',
+        b"data:1}\n",
+        b"retry: 1000\n",
+        b"\n",
+        b"data: {}\r\n",
+        b"\r\n",
+        b"event: without data\n",
+        b"\n",
+        b'data: {"cut": true}\n',
+    ]
+
+    events = [(e.id, e.name, e.data) for e in read_events(iter(lines))]
+
+    assert events == [("1", "a", {"x": 1}), ("1", "", {})]
+
+
+def test_a_refused_stream_is_refused(fake: FakeServer) -> None:
+    fake.json("GET /x", {"code": "not_found", "detail": "there is no such task"}, status=404)
+
+    with pytest.raises(Refused, match="no such task"):
+        list(Client(fake.server).events("/x"))
+    assert "last-event-id" not in fake.asked[0].headers
