@@ -1,0 +1,145 @@
+"""One scheduler process: reads its settings, wires the parts, serves until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from uuid import uuid4
+
+from libs.bus.postgres import CHANNEL as BUS_CHANNEL
+from libs.bus.postgres import PostgresBus, PostgresPublisher
+from libs.bus.relay import Relay
+from libs.db.engine import Pool, open_pool, refuse_privileged
+from libs.db.outage import database_refusal
+from libs.db.wakeups import Wakeups
+from libs.pb.pawl.scheduler.v1.scheduler_service_pb2_grpc import (
+    add_SchedulerServiceServicer_to_server,
+)
+from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import add_WorkServiceServicer_to_server
+from libs.process.logs import configure_logs
+from libs.process.metrics import serve_metrics, set_ready
+from libs.process.run import run
+from libs.rpc.client import RpcChannel
+from libs.rpc.server import RpcServer
+from libs.rpc.tokens import ServiceTokens, TokenVerifier, load_private_key, load_public_keys
+from services.scheduler.access import ACCESS, SCHEDULER_SERVICE, WORK_SERVICE
+from services.scheduler.clients import PlannerClient
+from services.scheduler.config import Settings
+from services.scheduler.dispatch import Dispatcher
+from services.scheduler.event_tail import EventTail
+from services.scheduler.report_writers import ReportWriters
+from services.scheduler.server import SchedulerServicer
+from services.scheduler.service import TaskService
+from services.scheduler.store import TaskStore
+from services.scheduler.wakeups import CHANNEL, Signals
+from services.scheduler.watching import WatchService
+from services.scheduler.work_server import WorkServicer
+from services.scheduler.work_store import WorkStore
+
+SERVICE = "scheduler"
+HOT_CONNECTIONS = 8
+OTHER_CONNECTIONS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """The wired parts of one scheduler; `server` is not started yet."""
+
+    server: RpcServer
+    dispatcher: Dispatcher
+    writers: ReportWriters
+    signals: Signals
+    tail: EventTail
+    relay: Relay
+    wakeups: Wakeups
+
+
+async def wire(settings: Settings, *, hot: Pool, pool: Pool, planner: RpcChannel) -> Process:
+    """Put the parts together."""
+    work = WorkStore(hot, lease_seconds=settings.lease_seconds)
+    tasks = TaskStore(hot=hot, pool=pool)
+    signals = Signals(uuid4(), announce=work.announce)
+    wakeups = Wakeups(
+        settings.database_url, name="pawl-scheduler-listen", channels=[CHANNEL, BUS_CHANNEL]
+    )
+    relay = Relay(PostgresPublisher(hot))
+    signals.on_commit(relay.wake)
+    writers = ReportWriters(work.report, signals=signals)
+    dispatcher = Dispatcher(work, writers=writers, signals=signals)
+    tail = EventTail(PostgresBus(pool, wakeups=wakeups), wakeups=wakeups, signals=signals)
+    service = TaskService(
+        tasks, planner=PlannerClient(planner), signals=signals, on_queued=dispatcher.queued
+    )
+    server = RpcServer(
+        service=SERVICE,
+        address=settings.listen,
+        verifier=TokenVerifier(load_public_keys(settings.public_keys_file), audience=SERVICE),
+        access=ACCESS,
+        translate=database_refusal,
+    )
+    servicer = SchedulerServicer(service, WatchService(tasks, tail=tail, signals=signals))
+    server.add(add_SchedulerServiceServicer_to_server, servicer, SCHEDULER_SERVICE)
+    work_servicer = WorkServicer(dispatcher, lease_seconds=settings.lease_seconds)
+    server.add(add_WorkServiceServicer_to_server, work_servicer, WORK_SERVICE)
+    return Process(
+        server=server,
+        dispatcher=dispatcher,
+        writers=writers,
+        signals=signals,
+        tail=tail,
+        relay=relay,
+        wakeups=wakeups,
+    )
+
+
+async def serve(process: Process, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain: streams first, calls next, events last."""
+    written, told = asyncio.Event(), asyncio.Event()
+    with process.wakeups.listen(CHANNEL, process.signals.heard):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(process.writers.run(written))
+            for loop in (process.wakeups, process.tail, process.relay, process.signals):
+                group.create_task(loop.run(told))
+            group.create_task(process.dispatcher.gauge(told))
+            await process.server.start()
+            set_ready(True)
+            await stop.wait()
+            set_ready(False)
+            await process.server.set_serving(serving=False)
+            await process.dispatcher.drain()
+            process.signals.close()
+            process.tail.close()
+            await process.server.stop()
+            written.set()
+            told.set()
+
+
+async def main(stop: asyncio.Event) -> None:
+    """The whole life of the process."""
+    settings = Settings.from_env(os.environ)
+    configure_logs(SERVICE, level=settings.log_level)
+    tokens = ServiceTokens(SERVICE, load_private_key(settings.service_key_file))
+    async with AsyncExitStack() as stack:
+        hot = await open_pool(
+            settings.database_url,
+            name="pawl-scheduler",
+            min_size=2,
+            max_size=HOT_CONNECTIONS,
+            hot=True,
+        )
+        stack.push_async_callback(hot.close)
+        pool = await open_pool(
+            settings.database_url, name="pawl-scheduler-read", max_size=OTHER_CONNECTIONS
+        )
+        stack.push_async_callback(pool.close)
+        await refuse_privileged(pool, "scheduler")
+        planner = RpcChannel(settings.planner_target, audience="planner", tokens=tokens)
+        stack.push_async_callback(planner.close)
+        serve_metrics(settings.metrics_listen)
+        await serve(await wire(settings, hot=hot, pool=pool, planner=planner), stop)
+
+
+if __name__ == "__main__":
+    run(main, service=SERVICE)

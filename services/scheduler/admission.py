@@ -1,0 +1,89 @@
+"""May this task enter? What a submission must be before it is planned, and what its key decides."""
+
+from __future__ import annotations
+
+import re
+
+from libs.core.canonical import canonical_text
+from libs.core.errors import PawlError, field_error
+from libs.core.json_reader import json_type, read_json
+from libs.core.plan import Limits
+from libs.core.tiers import TierLimits
+from services.scheduler.model import Admitted, IdempotencyKey, Submission
+
+MAX_WAIT_SECONDS = 25.0
+MAX_PRIORITY = 1000
+
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def admit(submission: Submission) -> Admitted:
+    """Check everything that needs no plan; the input becomes canonical.
+
+    Raises PawlError: validation_failed, invalid_idempotency_key, and what the strict reader says of
+    the input.
+    """
+    if not -MAX_PRIORITY <= submission.priority <= MAX_PRIORITY:
+        raise field_error(
+            "validation_failed",
+            "priority",
+            f"{submission.priority} is not between −{MAX_PRIORITY} and {MAX_PRIORITY}",
+        )
+    check_wait(submission.wait_seconds)
+    value = read_json(submission.task_input_json.encode())
+    if not isinstance(value, dict):
+        raise field_error(
+            "validation_failed", "task_input", f"it is {json_type(value)}; it must be an object"
+        )
+    return Admitted(
+        task_input=canonical_text(value),
+        idempotency=idempotency_key(submission.key, submission.fingerprint),
+    )
+
+
+def check_wait(wait_seconds: float) -> None:
+    """PawlError validation_failed unless 0 to 25 seconds."""
+    if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
+        raise field_error(
+            "validation_failed",
+            "wait_seconds",
+            f"{wait_seconds} is not between 0 and {MAX_WAIT_SECONDS:g}",
+        )
+
+
+def idempotency_key(key: str | None, fingerprint: str) -> IdempotencyKey | None:
+    """The key with its fingerprint, or None without a key."""
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise PawlError(
+            "invalid_idempotency_key",
+            "the idempotency key must be 1 to 255 printable ASCII characters",
+        )
+    if not _SHA256.fullmatch(fingerprint):
+        raise field_error(
+            "validation_failed",
+            "request_fingerprint",
+            "an idempotency key needs the SHA-256 of its request, 64 hex digits",
+        )
+    return IdempotencyKey(key=key, fingerprint=fingerprint)
+
+
+def check_same_request(given: IdempotencyKey, *, stored_fingerprint: str) -> None:
+    """PawlError idempotency_key_reused unless the key's first request was this one."""
+    if given.fingerprint != stored_fingerprint:
+        raise PawlError(
+            "idempotency_key_reused",
+            "this idempotency key belongs to another request of the last 24 hours; send a new key",
+        )
+
+
+def tier_bounds(limits: TierLimits) -> Limits:
+    """What a tier says about plans, in the words of a plan."""
+    return Limits(
+        max_steps=limits.max_steps,
+        max_total_seconds=limits.max_timeout_seconds,
+        max_total_tokens=limits.max_tokens,
+        max_queue_seconds=limits.max_queue_seconds,
+    )

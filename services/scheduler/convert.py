@@ -1,0 +1,158 @@
+"""Protos to the scheduler's model and back; pure."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+from libs.core.canonical import read_canonical
+from libs.core.errors import PawlError, field_error
+from libs.core.ids import parse_id
+from libs.core.lifecycle import TaskState
+from libs.core.plan import plan_from_json
+from libs.core.tool_spec import ToolRef
+from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2 as service_pb
+from libs.pb.pawl.scheduler.v1 import task_pb2, trace_pb2
+from libs.rpc.convert import (
+    failure_to_proto,
+    limits_from_proto,
+    plan_to_proto,
+    to_timestamp,
+    tool_ref_to_proto,
+)
+from services.scheduler.model import (
+    StepStatus,
+    StoredEvent,
+    StoredStep,
+    StoredTask,
+    Submission,
+    TracePart,
+)
+
+_STATES = {state: task_pb2.TaskState.Value(f"TASK_STATE_{state.name}") for state in TaskState}
+_UNSPECIFIED = task_pb2.TaskState.TASK_STATE_UNSPECIFIED
+_STATUSES = {
+    status: trace_pb2.StepStatus.Value(f"STEP_STATUS_{status.name}") for status in StepStatus
+}
+
+
+def task_id(text: str) -> UUID:
+    """The id of a request; what is no UUID names no task: PawlError not_found."""
+    found = parse_id(text)
+    if found is None:
+        raise no_such_task()
+    return found
+
+
+def no_such_task() -> PawlError:
+    """What is said of an unknown task, and of another tenant's in the very same words."""
+    return PawlError("not_found", "there is no such task")
+
+
+def submission(request: service_pb.SubmitTaskRequest) -> Submission:
+    """A request to submit."""
+    return Submission(
+        task_input_json=request.task_input_json,
+        plan_json=request.plan_json if request.HasField("plan_json") else None,
+        asked=limits_from_proto(request.asked),
+        priority=request.priority,
+        key=request.idempotency_key if request.HasField("idempotency_key") else None,
+        fingerprint=request.request_fingerprint,
+        wait_seconds=request.wait_seconds,
+    )
+
+
+def task_to_proto(task: StoredTask) -> task_pb2.Task:
+    """A task."""
+    message = task_pb2.Task(
+        id=str(task.id),
+        tenant_id=str(task.tenant_id),
+        state=_STATES[task.state],
+        seq=task.seq,
+        input_json=task.task_input,
+        planned_by=task.planned_by,
+        result_json=task.result,
+        created_at=to_timestamp(task.created_at),
+        cost_usd=task.cost_usd,
+        mode=task.mode,
+        priority=task.priority,
+        plan_hash=task.plan_hash,
+        task_hash=task.task_hash,
+        planner_note=task.planner_note,
+    )
+    if task.plan is not None:
+        message.plan.CopyFrom(plan_to_proto(plan_from_json(read_canonical(task.plan))))
+    if task.failure is not None:
+        message.failure.CopyFrom(failure_to_proto(task.failure))
+    if task.execution_started_at is not None:
+        message.execution_started_at.FromDatetime(task.execution_started_at)
+    if task.finished_at is not None:
+        message.finished_at.FromDatetime(task.finished_at)
+    if task.replay_of_task_id is not None:
+        message.replay_of_task_id = str(task.replay_of_task_id)
+    return message
+
+
+def event_to_proto(event: StoredEvent) -> task_pb2.TaskEvent:
+    """An event."""
+    return task_pb2.TaskEvent(
+        task_id=str(event.task_id),
+        seq=event.seq,
+        type=event.type,
+        from_state=_STATES[event.from_state] if event.from_state else _UNSPECIFIED,
+        to_state=_STATES[event.to_state],
+        at=to_timestamp(event.at),
+        data_json=event.data,
+        position=event.position,
+    )
+
+
+def step_to_proto(step: StoredStep, tool: ToolRef, *, of_task: UUID) -> trace_pb2.StepRecord:
+    """A step's record; its id follows from the task and the index."""
+    message = trace_pb2.StepRecord(
+        id=str(uuid5(of_task, str(step.step_index))),
+        step_index=step.step_index,
+        tool=tool_ref_to_proto(tool),
+        resolved_input_json=step.resolved_input,
+        output_json=step.output,
+        status=_STATUSES[step.status],
+        step_hash=step.step_hash,
+        schema_failures_json=step.schema_failures,
+    )
+    if step.failure is not None:
+        message.failure.CopyFrom(failure_to_proto(step.failure))
+    if step.started_at is not None:
+        message.started_at.FromDatetime(step.started_at)
+    if step.finished_at is not None:
+        message.finished_at.FromDatetime(step.finished_at)
+    return message
+
+
+def page_to_proto(part: TracePart, *, of_task: UUID) -> trace_pb2.TracePage:
+    """A page of a trace."""
+    page = trace_pb2.TracePage(
+        events=[event_to_proto(event) for event in part.events],
+        steps=[step_to_proto(step, tool, of_task=of_task) for step, tool in part.steps],
+    )
+    if part.head is not None:
+        page.head.task.CopyFrom(task_to_proto(part.head))
+        page.head.tool_set.extend(tool_ref_to_proto(tool) for tool in part.head.tool_set)
+    return page
+
+
+def watched(request: service_pb.WatchEventsRequest) -> tuple[UUID | None, int, int | None]:
+    """What to follow: the task or None, after which seq, after which position or None for new ones.
+
+    PawlError validation_failed for what does not go together.
+    """
+    after_position = request.after_position if request.HasField("after_position") else None
+    if request.after_seq < 0:
+        raise field_error("validation_failed", "after_seq", "it must not be negative")
+    if after_position is not None and after_position < 0:
+        raise field_error("validation_failed", "after_position", "it must not be negative")
+    if not request.HasField("task_id"):
+        if request.after_seq:
+            raise field_error("validation_failed", "after_seq", "it needs a task_id")
+        return None, 0, after_position
+    if after_position is not None:
+        raise field_error("validation_failed", "after_position", "it goes without a task_id")
+    return task_id(request.task_id), request.after_seq, None

@@ -1,0 +1,173 @@
+"""The newest events of the bus, read once for everybody here who follows a tenant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from libs.bus.bus import BusRecord
+from libs.bus.envelope import UnreadableEventError, decode
+from libs.bus.postgres import CHANNEL, PostgresBus
+from libs.bus.topics import TASK_EVENTS
+from libs.core.errors import PawlError
+from libs.db.outage import Outage, is_outage, pause
+from libs.db.wakeups import Wakeup, Wakeups
+from libs.process.logs import get_logger
+from services.scheduler.model import StoredEvent
+from services.scheduler.task_events import from_bus
+from services.scheduler.wakeups import Signals
+
+PAGE = 500
+MOST_UNREAD = 10_000
+LOOK_SECONDS = 15.0
+
+log = get_logger(__name__)
+
+
+class _Follower:
+    """Events of one tenant that were read and not yet taken."""
+
+    def __init__(self, tenant_id: UUID) -> None:
+        self.tenant_id = tenant_id
+        self.unread: list[StoredEvent] = []
+        self.has_lost = False
+        self.news = Wakeup()
+
+    def put(self, event: StoredEvent) -> None:
+        if len(self.unread) >= MOST_UNREAD:
+            self.has_lost = True
+        else:
+            self.unread.append(event)
+        self.news.set()
+
+    def take(self) -> list[StoredEvent]:
+        if self.has_lost:
+            raise PawlError(
+                "unavailable",
+                "this stream was read too slowly; follow again from its last position",
+                retry_after_seconds=1,
+            )
+        events, self.unread = self.unread, []
+        return events
+
+
+class EventTail:
+    """Reads the topic's end while somebody follows; `run` must be running."""
+
+    def __init__(self, bus: PostgresBus, *, wakeups: Wakeups, signals: Signals) -> None:
+        self._bus = bus
+        self._wakeups = wakeups
+        self._signals = signals
+        self._followers: set[_Follower] = set()
+        self._position = 0
+        self._joining = asyncio.Lock()
+        self._flag = Wakeup()
+
+    async def follow(
+        self, tenant_id: UUID, *, after_position: int | None
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Events of a tenant after a position, or only new ones; first an empty list.
+
+        PawlError unavailable for a reader that falls too far behind, and when the process stops.
+        """
+        follower = _Follower(tenant_id)
+        joined = await self._join(follower)
+        try:
+            after = after_position
+            if after is None:
+                after = await self._bus.last_position(TASK_EVENTS)
+            yield []
+            async for events in self._backlog(tenant_id, after=after, up_to=joined):
+                yield events
+            while True:
+                follower.news.clear()
+                events = [e for e in follower.take() if (e.position or 0) > after]
+                if events:
+                    yield events
+                    continue
+                self._signals.check_open()
+                await follower.news.wait(LOOK_SECONDS)
+        finally:
+            self._followers.discard(follower)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read what is new, woken by notifications, until `stop` is set."""
+        outage = Outage(log, "event tail")
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._flag.set())
+        with self._wakeups.listen(CHANNEL, self._hear):
+            while not stop.is_set():
+                self._flag.clear()
+                try:
+                    await self._advance()
+                    outage.over()
+                except Exception as error:
+                    if not is_outage(error):
+                        raise
+                    await pause(stop, outage.failed(error))
+                    self._flag.set()
+                await self._flag.wait(LOOK_SECONDS)
+        stopping.cancel()
+
+    def close(self) -> None:
+        """Make every follower notice that the process stops."""
+        for follower in self._followers:
+            follower.news.set()
+
+    def _hear(self, topic: str | None) -> None:
+        if topic in {None, TASK_EVENTS}:
+            self._flag.set()
+
+    async def _join(self, follower: _Follower) -> int:
+        """Note a follower; it is given everything after the position that is returned."""
+        async with self._joining:
+            if not self._followers:
+                # While nobody followed, nothing was read.
+                self._position = await self._bus.last_position(TASK_EVENTS)
+            self._followers.add(follower)
+            # What came since may have been passed over: nobody followed then.
+            self._flag.set()
+            return self._position
+
+    async def _advance(self) -> None:
+        while self._followers:
+            records = await self._bus.read(TASK_EVENTS, self._position, PAGE)
+            for record in records:
+                self._hand_out(record)
+            if len(records) < PAGE:
+                return
+
+    def _hand_out(self, record: BusRecord) -> None:
+        if record.position <= self._position:
+            return
+        self._position = record.position
+        event = _read(record)
+        if event is None:
+            return
+        tenant_id, stored = event
+        for follower in self._followers:
+            if follower.tenant_id == tenant_id:
+                follower.put(stored)
+
+    async def _backlog(
+        self, tenant_id: UUID, *, after: int, up_to: int
+    ) -> AsyncIterator[list[StoredEvent]]:
+        while after < up_to:
+            records = await self._bus.read(TASK_EVENTS, after, PAGE)
+            if not records:
+                return
+            after = records[-1].position
+            known = [_read(record) for record in records if record.position <= up_to]
+            events = [found[1] for found in known if found and found[0] == tenant_id]
+            if events:
+                yield events
+
+
+def _read(record: BusRecord) -> tuple[UUID, StoredEvent] | None:
+    try:
+        event = decode(record)
+        return event.tenant_id, from_bus(event, data=record.value)
+    except UnreadableEventError:
+        log.exception("event not understood", position=record.position)
+        return None

@@ -1,0 +1,295 @@
+-- submit --
+-- Store a task with its events, in one statement; no row: its idempotency key belongs to another task.
+WITH k AS (
+  INSERT INTO scheduler.idempotency AS i (tenant_id, key, fingerprint, task_id)
+  SELECT CAST(:tenant_id AS uuid), CAST(:key AS text), CAST(:fingerprint AS text), CAST(:id AS uuid)
+  WHERE CAST(:key AS text) IS NOT NULL
+  ON CONFLICT (tenant_id, key) DO UPDATE
+    SET fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id, created_at = EXCLUDED.created_at
+    WHERE i.created_at < now() - interval '24 hours'
+  RETURNING i.task_id
+), t AS (
+  INSERT INTO scheduler.tasks (id, tenant_id, mode, state, seq, changed_at, created_at, priority, rank, tools,
+    step_count, queue_deadline_at, max_total_seconds, plan_hash, planned_by, planner_note, replay_of_task_id,
+    request_id, traceparent, tool_set, plan, input)
+  SELECT CAST(:id AS uuid), CAST(:tenant_id AS uuid), CAST(:mode AS text), CAST(:state AS text),
+    CASE CAST(:state AS text) WHEN 'created' THEN 1 WHEN 'planned' THEN 2 ELSE 3 END,
+    now(), now(), CAST(:priority AS smallint),
+    -- Fair across tenants: behind the own tasks, and not before those that wait already. Two index probes.
+    greatest(
+      coalesce((SELECT q.rank FROM scheduler.tasks q
+        WHERE q.boot_id IS NULL AND q.state IN ('queued','running')
+          AND q.priority = CAST(:priority AS smallint)
+        ORDER BY q.rank, q.id LIMIT 1), 0),
+      coalesce((SELECT q.rank FROM scheduler.tasks q
+        WHERE q.tenant_id = :tenant_id AND q.boot_id IS NULL AND q.state IN ('queued','running')
+          AND q.priority = CAST(:priority AS smallint)
+        ORDER BY q.rank DESC, q.id DESC LIMIT 1) + 1, 0)),
+    CAST(:tools AS text[]), CAST(:step_count AS integer),
+    now() + make_interval(secs => CAST(:max_queue_seconds AS double precision)),
+    CAST(:max_total_seconds AS double precision), CAST(:plan_hash AS text), CAST(:planned_by AS text),
+    CAST(:planner_note AS text), CAST(:replay_of_task_id AS uuid), CAST(:request_id AS text),
+    CAST(:traceparent AS text), CAST(:tool_set AS text), CAST(:plan AS text), CAST(:input AS text)
+  WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT FROM k)
+  RETURNING *
+), e AS (
+  INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
+  SELECT t.id, v.seq, 'status_transition', v.f, v.t, t.changed_at, scheduler.event_data(
+    t.id, t.tenant_id, v.seq, v.f, v.t, t.changed_at, t.mode, NULL, NULL, NULL, NULL, NULL, NULL)
+  FROM t CROSS JOIN (VALUES
+    (1, NULL, 'created'), (2, 'created', 'planned'), (3, 'planned', 'queued')) AS v(seq, f, t)
+  WHERE v.seq <= t.seq
+), o AS (
+  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq) SELECT t.id, 1, t.seq FROM t
+)
+SELECT t.*, NULL AS result FROM t;
+
+-- read_key --
+-- The task that an idempotency key names, within its 24 hours.
+SELECT i.task_id, i.fingerprint FROM scheduler.idempotency i
+WHERE i.tenant_id = :tenant_id AND i.key = CAST(:key AS text) AND i.created_at >= now() - interval '24 hours';
+
+-- fail_unstarted --
+-- End a task that never ran as failed; no row: it runs, has ended or is not there.
+WITH l AS MATERIALIZED (
+  SELECT t.id, t.state, greatest(now(), t.changed_at) AS at FROM scheduler.tasks t
+  WHERE t.id = :id AND t.tenant_id = :tenant_id AND t.state IN ('created','planned','queued')
+  FOR NO KEY UPDATE
+), u AS (
+  UPDATE scheduler.tasks t SET state = 'failed', seq = t.seq + 1, changed_at = l.at, finished_at = l.at,
+    failure_code = CAST(:code AS text), failure_message = CAST(:message AS text),
+    failure_reason = CAST(:reason AS text),
+    task_hash = scheduler.task_hash(t.plan_hash, '{}', 'failed', CAST(:code AS text))
+  FROM l WHERE t.id = l.id AND t.id = :id
+  RETURNING t.*, l.state AS was
+), e AS (
+  INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
+  SELECT u.id, u.seq, 'status_transition', u.was, u.state, u.changed_at, scheduler.event_data(
+    u.id, u.tenant_id, u.seq, u.was, u.state, u.changed_at, u.mode, NULL, NULL, NULL, NULL,
+    u.failure_code, u.task_hash)
+  FROM u
+), o AS (
+  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq) SELECT u.id, u.seq, u.seq FROM u
+)
+SELECT u.*, NULL AS result FROM u;
+
+-- get_task --
+-- One task of a tenant; its result is the output of its last step, once it has succeeded.
+SELECT t.*, CASE WHEN t.state = 'succeeded' THEN (
+    SELECT s.output FROM scheduler.steps s
+    WHERE s.task_id = t.id AND s.step_index = t.step_count) END AS result
+FROM scheduler.tasks t WHERE t.id = :id AND t.tenant_id = :tenant_id;
+
+-- hello --
+-- Note an executor's stream and lease its boot; earlier boots of the same executor end. No row: this one has.
+-- system
+WITH this AS (
+  INSERT INTO scheduler.executors AS e
+    (boot_id, executor_id, stream_id, slots, tools, connected_at, lease_until)
+  VALUES (:boot_id, CAST(:executor_id AS text), :stream_id, CAST(:slots AS integer), CAST(:offers AS text[]),
+    now(), now() + make_interval(secs => CAST(:lease_seconds AS double precision)))
+  ON CONFLICT (boot_id) DO UPDATE SET stream_id = EXCLUDED.stream_id, slots = EXCLUDED.slots,
+    tools = EXCLUDED.tools, connected_at = EXCLUDED.connected_at, lease_until = EXCLUDED.lease_until
+    WHERE e.ended_at IS NULL AND e.executor_id = EXCLUDED.executor_id
+  RETURNING e.boot_id
+), earlier AS (
+  UPDATE scheduler.executors SET ended_at = now()
+  WHERE executor_id = CAST(:executor_id AS text) AND boot_id <> :boot_id AND ended_at IS NULL
+    AND EXISTS (SELECT FROM this)
+)
+SELECT this.boot_id FROM this;
+
+-- renew --
+-- Renew the lease of everything that a stream runs; no row: the boot has ended or has a newer stream.
+-- system
+UPDATE scheduler.executors e
+SET lease_until = now() + make_interval(secs => CAST(:lease_seconds AS double precision))
+FROM (SELECT x.boot_id, x.lease_until < now() AS had_lapsed FROM scheduler.executors x
+  WHERE x.boot_id = :boot_id) AS before
+WHERE e.boot_id = before.boot_id AND e.boot_id = :boot_id AND e.stream_id = :stream_id
+  AND e.ended_at IS NULL
+RETURNING before.had_lapsed;
+
+-- held --
+-- What a boot holds now, as an assignment would say it.
+-- system
+SELECT t.*,
+  CASE WHEN t.deadline_at IS NULL THEN 0 ELSE greatest(0.001, extract(epoch FROM t.deadline_at - now())) END
+    AS seconds_left,
+  (SELECT array_agg(s.output ORDER BY s.step_index) FROM scheduler.steps s WHERE s.task_id = t.id)
+    AS closed_outputs,
+  (SELECT s.step_hash FROM scheduler.steps s WHERE s.task_id = t.id AND s.step_index = t.steps_closed)
+    AS last_step_hash
+FROM scheduler.tasks t WHERE t.boot_id = :boot_id AND t.state = 'running' ORDER BY t.id;
+
+-- claim --
+-- Lease the first waiting tasks that the offered tools can run to a boot, if its stream is the newest.
+-- system
+WITH h AS MATERIALIZED (
+  -- The share lock makes a newer stream of the same boot wait, so that its hello sees what was claimed here.
+  SELECT x.boot_id FROM scheduler.executors x
+  WHERE x.boot_id = :boot_id AND x.stream_id = :stream_id AND x.ended_at IS NULL AND x.lease_until > now()
+  FOR SHARE
+), c AS MATERIALIZED (
+  SELECT t.id, t.state AS was FROM scheduler.tasks t
+  WHERE t.boot_id IS NULL AND t.state IN ('queued','running') AND t.tools <@ CAST(:offers AS text[])
+    AND EXISTS (SELECT FROM h)
+  ORDER BY t.priority DESC, t.rank, t.id LIMIT CAST(:slots AS integer)
+  FOR NO KEY UPDATE SKIP LOCKED
+), u AS (
+  UPDATE scheduler.tasks t SET state = 'running', seq = t.seq + CAST(c.was = 'queued' AS integer),
+    changed_at = CASE WHEN c.was = 'queued' THEN greatest(now(), t.changed_at) ELSE t.changed_at END,
+    boot_id = :boot_id, lease_token = t.lease_token + 1,
+    execution_started_at = coalesce(t.execution_started_at, greatest(now(), t.changed_at)),
+    deadline_at = coalesce(t.deadline_at,
+      greatest(now(), t.changed_at) + make_interval(secs => t.max_total_seconds))
+  FROM c WHERE t.id = c.id AND t.id = ANY(ARRAY(SELECT c.id FROM c))
+  RETURNING t.*, c.was
+), e AS (
+  INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
+  SELECT u.id, u.seq, 'status_transition', u.was, u.state, u.changed_at, scheduler.event_data(
+    u.id, u.tenant_id, u.seq, u.was, u.state, u.changed_at, u.mode, NULL, NULL, NULL, NULL, NULL, NULL)
+  FROM u WHERE u.was = 'queued'
+), o AS (
+  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq)
+  SELECT u.id, u.seq, u.seq FROM u WHERE u.was = 'queued'
+)
+SELECT u.*,
+  CASE WHEN u.deadline_at IS NULL THEN 0 ELSE greatest(0.001, extract(epoch FROM u.deadline_at - now())) END
+    AS seconds_left,
+  CASE WHEN u.steps_closed > 0 THEN (
+    SELECT array_agg(s.output ORDER BY s.step_index) FROM scheduler.steps s WHERE s.task_id = u.id) END
+    AS closed_outputs,
+  CASE WHEN u.steps_closed > 0 THEN (
+    SELECT s.step_hash FROM scheduler.steps s WHERE s.task_id = u.id AND s.step_index = u.steps_closed) END
+    AS last_step_hash
+FROM u ORDER BY u.priority DESC, u.rank, u.id;
+
+-- report --
+-- Write what executors report, at most one report per task, and say of each how it fared.
+-- Every decision reads the locked row of the task and nothing else: other tables are seen as they were
+-- before the lock. Earlier steps are the exception: they were acknowledged, so they are committed.
+-- system
+WITH r AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:reports AS json)) AS x(
+    task_id uuid, boot_id uuid, token integer,
+    fin integer, fin_tool text, fin_code text, fin_message text, fin_reason text, resolved_input text,
+    output text, step_hash text, schema_failures text, cost numeric,
+    start integer, start_tool text,
+    term text, term_code text, term_message text, term_step text, term_step_index integer, term_reason text)
+), l AS MATERIALIZED (
+  SELECT r.*, t.tenant_id, t.mode, t.state, t.seq, greatest(now(), t.changed_at) AS at, t.lease_token,
+    t.boot_id AS holder, t.step_count, t.steps_begun, t.steps_closed, t.step_started_at, t.plan_hash,
+    t.cancel_requested_at IS NOT NULL AS cancelling
+  FROM r JOIN scheduler.tasks t ON t.id = r.task_id AND t.id = ANY(CAST(:ids AS uuid[]))
+  ORDER BY t.id FOR NO KEY UPDATE OF t
+), v AS (
+  SELECT l.*, CASE
+    WHEN l.lease_token <> l.token OR l.holder IS DISTINCT FROM l.boot_id THEN 'STALE_LEASE'
+    -- Sent again: the step that begins is open already, the step that closed is closed, the end is there.
+    WHEN l.start IS NOT NULL AND l.start = l.steps_begun AND l.steps_closed < l.steps_begun
+      AND l.state = 'running' THEN 'SEEN'
+    WHEN l.start IS NULL AND l.fin = l.steps_closed AND (l.term IS NULL OR l.state <> 'running') THEN 'SEEN'
+    WHEN l.start IS NULL AND l.fin IS NULL AND l.state = l.term THEN 'SEEN'
+    WHEN l.state <> 'running' THEN 'TERMINAL'
+    -- Not the next thing that can happen to this task.
+    WHEN l.fin IS NOT NULL
+        AND (l.fin <> l.steps_begun OR l.steps_closed = l.steps_begun OR l.fin_tool IS NULL)
+      OR l.start IS NOT NULL AND l.start_tool IS NULL
+      OR l.start IS NOT NULL AND (l.start <> l.steps_begun + 1 OR l.start > l.step_count
+        OR l.fin IS NULL AND l.steps_closed < l.steps_begun)
+      OR l.term = 'succeeded' AND coalesce(l.fin, l.steps_closed) <> l.step_count THEN 'STALE_LEASE'
+    WHEN l.cancelling THEN 'LATE'
+    ELSE 'OK' END AS verdict
+  FROM l
+), d AS MATERIALIZED (
+  SELECT v.task_id, v.verdict, v.tenant_id, v.mode, v.seq AS seq_before, v.at, v.step_started_at, v.plan_hash,
+    v.fin, v.fin_tool, v.fin_code, v.fin_message, v.fin_reason, v.resolved_input, v.output, v.step_hash,
+    v.schema_failures, coalesce(v.cost, 0) AS cost, v.start_tool,
+    CASE WHEN v.verdict = 'OK' THEN v.start END AS start,
+    CASE WHEN v.verdict = 'LATE' THEN 'cancelled' ELSE v.term END AS term,
+    CASE WHEN v.verdict = 'OK' THEN v.term_code END AS term_code,
+    v.term_message, v.term_step, v.term_step_index, v.term_reason
+  FROM v
+), u AS (
+  UPDATE scheduler.tasks t SET
+    seq = d.seq_before + CAST(d.fin IS NOT NULL AS integer) + CAST(d.start IS NOT NULL AS integer)
+      + CAST(d.term IS NOT NULL AS integer),
+    changed_at = d.at,
+    steps_closed = coalesce(d.fin, t.steps_closed),
+    steps_begun = coalesce(d.start, t.steps_begun),
+    step_started_at = CASE WHEN d.start IS NOT NULL THEN d.at ELSE t.step_started_at END,
+    cost_usd = t.cost_usd + d.cost,
+    state = coalesce(d.term, t.state),
+    finished_at = CASE WHEN d.term IS NOT NULL THEN d.at END,
+    failure_code = d.term_code,
+    failure_message = CASE WHEN d.term_code IS NOT NULL THEN d.term_message END,
+    failure_step = CASE WHEN d.term_code IS NOT NULL THEN d.term_step END,
+    failure_step_index = CASE WHEN d.term_code IS NOT NULL THEN d.term_step_index END,
+    failure_reason = CASE WHEN d.term_code IS NOT NULL THEN d.term_reason END,
+    task_hash = CASE WHEN d.term IS NOT NULL THEN scheduler.task_hash(
+      d.plan_hash,
+      ARRAY(SELECT s.step_hash FROM scheduler.steps s WHERE s.task_id = d.task_id ORDER BY s.step_index)
+        || CASE WHEN d.fin IS NOT NULL THEN ARRAY[d.step_hash] ELSE '{}' END,
+      d.term, d.term_code) END
+  FROM d WHERE t.id = d.task_id AND t.id = ANY(CAST(:ids AS uuid[])) AND d.verdict IN ('OK', 'LATE')
+  RETURNING d.*, t.seq AS last_seq, t.task_hash
+), s AS (
+  INSERT INTO scheduler.steps (task_id, step_index, status, started_at, finished_at, cost_usd, failure_code,
+    failure_message, failure_reason, step_hash, schema_failures, resolved_input, output)
+  SELECT u.task_id, u.fin, CASE WHEN u.fin_code IS NULL THEN 'succeeded' ELSE 'failed' END, u.step_started_at,
+    u.at, u.cost, u.fin_code, u.fin_message, u.fin_reason, u.step_hash, coalesce(u.schema_failures, ''),
+    u.resolved_input, u.output
+  FROM u WHERE u.fin IS NOT NULL
+), e AS (
+  INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
+  SELECT u.task_id, x.seq, x.type, 'running', x.to_state, u.at, scheduler.event_data(
+    u.task_id, u.tenant_id, x.seq, 'running', x.to_state, u.at, u.mode,
+    x.step_index, x.tool, x.status, x.step_hash, x.failure_code, x.task_hash)
+  FROM u CROSS JOIN LATERAL (VALUES
+    (u.fin IS NOT NULL, u.seq_before + 1, 'step_finished', 'running', u.fin, u.fin_tool,
+      CASE WHEN u.fin_code IS NULL THEN 'succeeded' ELSE 'failed' END, u.step_hash, u.fin_code, NULL),
+    (u.start IS NOT NULL, u.seq_before + 1 + CAST(u.fin IS NOT NULL AS integer), 'step_started', 'running',
+      u.start, u.start_tool, NULL, NULL, NULL, NULL),
+    (u.term IS NOT NULL, u.last_seq, 'status_transition', u.term,
+      NULL, NULL, NULL, NULL, u.term_code, u.task_hash)
+  ) AS x(happened, seq, type, to_state, step_index, tool, status, step_hash, failure_code, task_hash)
+  WHERE x.happened
+), o AS (
+  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq)
+  SELECT u.task_id, u.seq_before + 1, u.last_seq FROM u
+)
+SELECT d.task_id, d.verdict, d.term AS ended FROM d;
+
+-- events_between --
+-- A page of one task's events in order of seq.
+SELECT e.task_id, e.seq, e.type, e.from_state, e.to_state, e.at, e.data FROM scheduler.task_events e
+WHERE e.task_id = :id AND e.seq > CAST(:after AS integer) AND e.seq <= CAST(:up_to AS integer)
+  AND EXISTS (SELECT FROM scheduler.tasks t WHERE t.id = :id AND t.tenant_id = :tenant_id)
+ORDER BY e.seq LIMIT CAST(:limit AS integer);
+
+-- step_sizes --
+-- Bytes of each closed step's texts, without reading them.
+SELECT s.step_index, octet_length(s.resolved_input) + coalesce(octet_length(s.output), 0)
+  + octet_length(s.schema_failures) AS size_bytes
+FROM scheduler.steps s
+WHERE s.task_id = :id AND s.step_index <= CAST(:up_to AS integer)
+  AND EXISTS (SELECT FROM scheduler.tasks t WHERE t.id = :id AND t.tenant_id = :tenant_id)
+ORDER BY s.step_index;
+
+-- steps_between --
+-- Closed steps of one task in order.
+SELECT s.* FROM scheduler.steps s
+WHERE s.task_id = :id AND s.step_index BETWEEN CAST(:first AS integer) AND CAST(:last AS integer)
+  AND EXISTS (SELECT FROM scheduler.tasks t WHERE t.id = :id AND t.tenant_id = :tenant_id)
+ORDER BY s.step_index;
+
+-- announce --
+-- Wake the other schedulers.
+-- system
+SELECT pg_notify(CAST(:channel AS text), CAST(:payload AS text));
+
+-- count_waiting --
+-- How many tasks wait for an executor.
+-- system
+SELECT count(*) AS waiting FROM scheduler.tasks t WHERE t.boot_id IS NULL AND t.state IN ('queued','running');

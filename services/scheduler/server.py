@@ -1,0 +1,61 @@
+"""The gRPC face of tasks: convert, call the use case, convert."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2 as service_pb
+from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc as service_grpc
+from libs.rpc.context import current_caller
+from services.scheduler import convert
+from services.scheduler.service import TaskService
+from services.scheduler.watching import WatchService
+
+
+class SchedulerServicer(service_grpc.SchedulerServiceServicer):
+    """pawl.scheduler.v1.SchedulerService."""
+
+    def __init__(self, tasks: TaskService, watching: WatchService) -> None:
+        self._tasks = tasks
+        self._watching = watching
+
+    async def SubmitTask(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.SubmitTaskRequest, _context: Any
+    ) -> service_pb.SubmitTaskResponse:
+        submitted = await self._tasks.submit(current_caller(), convert.submission(request))
+        return service_pb.SubmitTaskResponse(
+            task=convert.task_to_proto(submitted.task), replayed=submitted.replayed
+        )
+
+    async def GetTask(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.GetTaskRequest, _context: Any
+    ) -> service_pb.GetTaskResponse:
+        task = await self._tasks.get(
+            current_caller(),
+            convert.task_id(request.task_id),
+            wait_seconds=request.wait_seconds,
+        )
+        return service_pb.GetTaskResponse(task=convert.task_to_proto(task))
+
+    async def GetTrace(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.GetTraceRequest, _context: Any
+    ) -> AsyncIterator[service_pb.GetTraceResponse]:
+        task_id = convert.task_id(request.task_id)
+        async for part in self._tasks.trace(current_caller(), task_id):
+            page = convert.page_to_proto(part, of_task=task_id)
+            yield service_pb.GetTraceResponse(page=page)
+
+    async def WatchEvents(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.WatchEventsRequest, _context: Any
+    ) -> AsyncIterator[service_pb.WatchEventsResponse]:
+        caller = current_caller()
+        task_id, after_seq, after_position = convert.watched(request)
+        if task_id is None:
+            answers = self._watching.tenant_events(caller, after_position=after_position)
+        else:
+            answers = self._watching.task_events(caller, task_id, after_seq=after_seq)
+        async for events in answers:
+            yield service_pb.WatchEventsResponse(
+                events=[convert.event_to_proto(event) for event in events]
+            )

@@ -1,0 +1,191 @@
+"""Use cases on single tasks: submit, look, wait, read the trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from uuid import UUID
+
+from libs.core.errors import Failure
+from libs.core.ids import new_id
+from libs.db.wakeups import Wakeup
+from libs.rpc.context import Caller, current, require_scope
+from services.scheduler.admission import (
+    admit,
+    check_same_request,
+    check_wait,
+    tier_bounds,
+)
+from services.scheduler.clients import PlannerClient
+from services.scheduler.convert import no_such_task
+from services.scheduler.failure_text import with_progress
+from services.scheduler.metrics import TASKS
+from services.scheduler.model import (
+    Admitted,
+    FrozenPlan,
+    IdempotencyKey,
+    NewTask,
+    StoredTask,
+    Submission,
+    Submitted,
+    TracePart,
+)
+from services.scheduler.store import TaskStore
+from services.scheduler.trace_pages import EVENTS_PER_PAGE, open_step, step_ranges
+from services.scheduler.wakeups import Signals
+
+READ = "tasks:read"
+WRITE = "tasks:write"
+
+OnQueued = Callable[[tuple[str, ...]], None]
+"""Told the exact tools of a task that was just queued."""
+
+
+class TaskService:
+    """Tasks as callers see them; every method acts for the caller's tenant alone."""
+
+    def __init__(
+        self, store: TaskStore, *, planner: PlannerClient, signals: Signals, on_queued: OnQueued
+    ) -> None:
+        self._store = store
+        self._planner = planner
+        self._signals = signals
+        self._on_queued = on_queued
+
+    async def submit(self, caller: Caller, submission: Submission) -> Submitted:
+        """Plan and store a task, or answer with the one that the idempotency key names.
+
+        A refusal (PawlError) leaves nothing behind. An input that nobody can plan is stored as
+        failed.
+        """
+        require_scope(caller, WRITE)
+        admitted = admit(submission)
+        if admitted.idempotency is not None:
+            earlier = await self._replay(caller, admitted.idempotency, submission.wait_seconds)
+            if earlier is not None:
+                return earlier
+        planned = await self._planner.build(
+            tenant_id=caller.tenant_id,
+            task_input=admitted.task_input,
+            plan_json=submission.plan_json,
+            asked=submission.asked,
+            tier=tier_bounds(caller.limits),
+            test_mode=caller.mode == "test",
+        )
+        task = _new_task(caller, submission, admitted, planned)
+        with self._signals.ended.flag(task.id) as flag:
+            stored = await self._write(task, planned)
+            if stored is None:
+                return await self._lost_race(caller, admitted, submission.wait_seconds)
+            if submission.wait_seconds > 0 and not stored.state.is_terminal:
+                end = time.monotonic() + submission.wait_seconds
+                # The flag is older than the task: nothing can have been missed, so nothing is read
+                # yet.
+                if not self._signals.is_closing:
+                    await flag.wait(submission.wait_seconds)
+                left = max(0.0, end - time.monotonic())
+                stored = await self._until_ended(stored.tenant_id, stored.id, flag, left)
+            return Submitted(task=stored, replayed=False)
+
+    async def get(self, caller: Caller, task_id: UUID, *, wait_seconds: float) -> StoredTask:
+        """The task as it stands, or as it stands when it has ended or the time is up (at most 25
+        s).
+        """
+        require_scope(caller, READ)
+        check_wait(wait_seconds)
+        with self._signals.ended.flag(task_id) as flag:
+            return await self._until_ended(caller.tenant_id, task_id, flag, wait_seconds)
+
+    async def trace(self, caller: Caller, task_id: UUID) -> AsyncIterator[TracePart]:
+        """The trace in pages of at most 200 events or steps and about 2 MiB.
+
+        All pages show the moment at which the head was read: events and steps are append only, so
+        what the head's own counters cover is what was committed with it. No transaction stays open
+        for a slow reader.
+        """
+        require_scope(caller, READ)
+        head = await self._store.get(caller.tenant_id, task_id)
+        if head is None:
+            raise no_such_task()
+        first: StoredTask | None = head
+        for after in range(0, head.seq, EVENTS_PER_PAGE):
+            events = await self._store.events(
+                head.tenant_id, head.id, after=after, up_to=head.seq, limit=EVENTS_PER_PAGE
+            )
+            yield TracePart(head=first, events=tuple(events))
+            first = None
+        tools = {tool.name: tool for tool in head.tool_set}
+        if head.steps_closed:
+            for begin, end in step_ranges(await self._store.step_sizes(head)):
+                steps = await self._store.steps(head, first=begin, last=end)
+                yield TracePart(steps=tuple((step, tools[name]) for step, name in steps))
+        if (unfinished := open_step(head)) is not None:
+            step, name = unfinished
+            yield TracePart(steps=((step, tools[name]),))
+
+    async def _write(self, task: NewTask, planned: FrozenPlan | Failure) -> StoredTask | None:
+        if isinstance(planned, Failure):
+            failure = with_progress(planned, step_count=0, succeeded=0)
+            stored = await self._store.submit_failed(task, failure)
+        else:
+            stored = await self._store.submit(task)
+        if stored is None:
+            return None
+        TASKS.labels(stored.state.value).inc()
+        self._signals.committed()
+        if task.frozen is not None:
+            self._on_queued(tuple(tool.offer for tool in task.frozen.tool_set))
+        return stored
+
+    async def _lost_race(
+        self, caller: Caller, admitted: Admitted, wait_seconds: float
+    ) -> Submitted:
+        """The loser of a key drops its plan and reads the winner: a new statement can see it."""
+        if admitted.idempotency is not None:
+            winner = await self._replay(caller, admitted.idempotency, wait_seconds)
+            if winner is not None:
+                return winner
+        raise LookupError("a task was refused by a key that nobody holds")
+
+    async def _replay(
+        self, caller: Caller, given: IdempotencyKey, wait_seconds: float
+    ) -> Submitted | None:
+        found = await self._store.read_key(caller.tenant_id, given.key)
+        if found is None:
+            return None
+        task_id, stored = found
+        check_same_request(given, stored_fingerprint=stored.fingerprint)
+        with self._signals.ended.flag(task_id) as flag:
+            task = await self._until_ended(caller.tenant_id, task_id, flag, wait_seconds)
+        return Submitted(task=task, replayed=True)
+
+    async def _until_ended(
+        self, tenant_id: UUID, task_id: UUID, flag: Wakeup, wait_seconds: float
+    ) -> StoredTask:
+        end = time.monotonic() + wait_seconds
+        while True:
+            flag.clear()
+            task = await self._store.get(tenant_id, task_id)
+            if task is None:
+                raise no_such_task()
+            left = end - time.monotonic()
+            if task.state.is_terminal or left <= 0 or self._signals.is_closing:
+                return task
+            await flag.wait(left)
+
+
+def _new_task(
+    caller: Caller, submission: Submission, admitted: Admitted, planned: FrozenPlan | Failure
+) -> NewTask:
+    context = current()
+    return NewTask(
+        id=new_id(),
+        tenant_id=caller.tenant_id,
+        mode=caller.mode,
+        task_input=admitted.task_input,
+        priority=submission.priority,
+        frozen=None if isinstance(planned, Failure) else planned,
+        idempotency=admitted.idempotency,
+        request_id=context.request_id,
+        traceparent=context.traceparent,
+    )

@@ -1,0 +1,115 @@
+"""All SQL on tasks as their tenants see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from libs.core.canonical import read_canonical
+from libs.core.errors import Failure
+from libs.core.plan import plan_from_json
+from libs.db.engine import Connection, Pool, transaction
+from libs.db.queries import load_queries
+from services.scheduler.model import IdempotencyKey, NewTask, StoredEvent, StoredStep, StoredTask
+from services.scheduler.rows import stored_event, stored_step, stored_task, submit_parameters
+
+QUERIES = load_queries(Path(__file__).parent / "queries.sql")
+
+LAST_SEQ = 2**31 - 1
+
+
+class TaskStore:
+    """Tasks in PostgreSQL. `hot` serves submits and single reads, `pool` whole traces."""
+
+    def __init__(self, *, hot: Pool, pool: Pool) -> None:
+        self._hot = hot
+        self._pool = pool
+
+    async def submit(self, task: NewTask) -> StoredTask | None:
+        """Store a planned task, queued; None when its idempotency key names another one.
+
+        Then nothing was written, and `read_key` finds the other.
+        """
+        async with self._hot.connection() as connection:
+            return await _submit(connection, task)
+
+    async def submit_failed(self, task: NewTask, failure: Failure) -> StoredTask | None:
+        """Store a task without a plan and fail it, both or neither; None as for `submit`."""
+        async with transaction(self._hot) as connection:
+            if await _submit(connection, task) is None:
+                return None
+            parameters = {
+                "id": task.id,
+                "tenant_id": task.tenant_id,
+                "code": failure.code.value,
+                "message": failure.message,
+                "reason": failure.reason,
+            }
+            row = await _one(connection, "fail_unstarted", parameters)
+            if row is None:
+                raise LookupError(f"task {task.id} vanished in its own transaction")
+            return stored_task(row)
+
+    async def read_key(self, tenant_id: UUID, key: str) -> tuple[UUID, IdempotencyKey] | None:
+        """The task that a key names, and the request that it was first sent with."""
+        async with self._hot.connection() as connection:
+            row = await _one(connection, "read_key", {"tenant_id": tenant_id, "key": key})
+        if row is None:
+            return None
+        return row["task_id"], IdempotencyKey(key=key, fingerprint=row["fingerprint"])
+
+    async def get(self, tenant_id: UUID, task_id: UUID) -> StoredTask | None:
+        """A task of the tenant."""
+        async with self._hot.connection() as connection:
+            row = await _one(connection, "get_task", {"id": task_id, "tenant_id": tenant_id})
+        return None if row is None else stored_task(row)
+
+    async def events(
+        self, tenant_id: UUID, task_id: UUID, *, after: int, up_to: int = LAST_SEQ, limit: int
+    ) -> list[StoredEvent]:
+        """At most `limit` events of a task of the tenant with after < seq <= up_to, in order."""
+        parameters = {
+            "id": task_id,
+            "tenant_id": tenant_id,
+            "after": after,
+            "up_to": up_to,
+            "limit": limit,
+        }
+        async with self._hot.connection() as connection:
+            cursor = await connection.execute(QUERIES["events_between"], parameters)
+            return [stored_event(row) for row in await cursor.fetchall()]
+
+    async def step_sizes(self, head: StoredTask) -> list[int]:
+        """Bytes of the texts of each closed step of `head`, from step 1."""
+        parameters = {"id": head.id, "tenant_id": head.tenant_id, "up_to": head.steps_closed}
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(QUERIES["step_sizes"], parameters)
+            return [row["size_bytes"] for row in await cursor.fetchall()]
+
+    async def steps(
+        self, head: StoredTask, *, first: int, last: int
+    ) -> list[tuple[StoredStep, str]]:
+        """The closed steps `first` to `last` of a planned task, each with its tool's name."""
+        plan = plan_from_json(read_canonical(head.plan or "{}"))
+        parameters = {"id": head.id, "tenant_id": head.tenant_id, "first": first, "last": last}
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(QUERIES["steps_between"], parameters)
+            rows = await cursor.fetchall()
+        tools = {step.step_index: step.tool for step in plan.steps}
+        return [
+            (stored_step(row, tool=tools[row["step_index"]]), tools[row["step_index"]])
+            for row in rows
+        ]
+
+
+async def _submit(connection: Connection, task: NewTask) -> StoredTask | None:
+    row = await _one(connection, "submit", submit_parameters(task))
+    return None if row is None else stored_task(row)
+
+
+async def _one(connection: Connection, name: str, parameters: dict[str, Any]) -> DictRow | None:
+    cursor = await connection.execute(QUERIES[name], parameters)
+    return await cursor.fetchone()

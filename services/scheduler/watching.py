@@ -1,0 +1,66 @@
+"""Use case: follow events, of one task from the event table, of a tenant from the bus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from libs.rpc.context import Caller, require_scope
+from services.scheduler.convert import no_such_task
+from services.scheduler.event_tail import EventTail
+from services.scheduler.model import StoredEvent
+from services.scheduler.service import READ
+from services.scheduler.store import TaskStore
+from services.scheduler.wakeups import Signals
+
+EVENTS_PER_ANSWER = 200
+LOOK_SECONDS = 15.0
+"""How often a follower looks without being told to: a hint may be lost."""
+
+
+class WatchService:
+    """Live events; every stream begins where the caller says and misses nothing from there."""
+
+    def __init__(self, store: TaskStore, *, tail: EventTail, signals: Signals) -> None:
+        self._store = store
+        self._tail = tail
+        self._signals = signals
+
+    async def task_events(
+        self, caller: Caller, task_id: UUID, *, after_seq: int
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Events of one task after `after_seq`, then new ones, until the task has ended."""
+        require_scope(caller, READ)
+        after = after_seq
+        with self._signals.changed.flag(task_id) as flag:
+            task = await self._store.get(caller.tenant_id, task_id)
+            if task is None:
+                raise no_such_task()
+            is_over = task.state.is_terminal and after >= task.seq
+            while not is_over:
+                flag.clear()
+                events = await self._store.events(
+                    caller.tenant_id, task_id, after=after, limit=EVENTS_PER_ANSWER
+                )
+                if events:
+                    yield events
+                    after = events[-1].seq
+                    is_over = events[-1].to_state.is_terminal
+                else:
+                    self._signals.check_open()
+                    await flag.wait(LOOK_SECONDS)
+
+    async def tenant_events(
+        self, caller: Caller, *, after_position: int | None
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Events of every task of the tenant, without end.
+
+        After `after_position`, or only new ones. The first answer is empty and says that the stream
+        stands.
+        """
+        require_scope(caller, READ)
+        async for events in self._tail.follow(caller.tenant_id, after_position=after_position):
+            if not events:
+                yield events
+            for first in range(0, len(events), EVENTS_PER_ANSWER):
+                yield events[first : first + EVENTS_PER_ANSWER]

@@ -1,0 +1,89 @@
+"""The gRPC face of the Work stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from libs.core.errors import PawlError
+from libs.core.ids import parse_id
+from libs.pb.pawl.scheduler.v1 import work_service_pb2 as work_pb
+from libs.pb.pawl.scheduler.v1 import work_service_pb2_grpc as work_grpc
+from libs.process.logs import get_logger
+from services.scheduler import work_convert
+from services.scheduler.dispatch import Dispatcher
+from services.scheduler.reports import MalformedReportError
+from services.scheduler.work_session import Incoming, WorkSession
+
+log = get_logger(__name__)
+
+
+class WorkServicer(work_grpc.WorkServiceServicer):
+    """pawl.scheduler.v1.WorkService."""
+
+    def __init__(self, dispatcher: Dispatcher, *, lease_seconds: float) -> None:
+        self._dispatcher = dispatcher
+        self._lease_seconds = lease_seconds
+
+    async def Work(  # noqa: D102 - named and described by the proto
+        self, request_iterator: AsyncIterator[work_pb.WorkRequest], _context: Any
+    ) -> AsyncIterator[work_pb.WorkResponse]:
+        requests = aiter(request_iterator)
+        first = await anext(requests, None)
+        if first is None or not first.HasField("hello"):
+            raise PawlError("validation_failed", "the first message must say hello")
+        async with self._dispatcher.open(work_convert.hello(first.hello)) as opened:
+            yield work_convert.hello_reply(
+                keep=opened.keep, stop=opened.stop, lease_seconds=self._lease_seconds
+            )
+            session = opened.session
+            reading = asyncio.create_task(_read(first, requests, session))
+            try:
+                while (out := await session.take()) is not None:
+                    yield work_convert.work_response(
+                        assignments=out.assignments, acks=out.acks, drain=out.drain
+                    )
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _read(
+    first: work_pb.WorkRequest, requests: AsyncIterator[work_pb.WorkRequest], session: WorkSession
+) -> None:
+    """Take in messages until the executor has said its last; a broken stream ends the session."""
+    try:
+        _take_reports(first, session)
+        async for message in requests:
+            _take_reports(message, session)
+            if message.HasField("heartbeat"):
+                session.heartbeat()
+        await session.finish()
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        log.exception("stream cannot be read", executor_id=session.stream.executor_id)
+        session.end(PawlError("internal", f"the stream cannot be read: {type(error).__name__}"))
+
+
+def _take_reports(message: work_pb.WorkRequest, session: WorkSession) -> None:
+    for report in message.reports:
+        session.handle(_incoming(report))
+
+
+def _incoming(message: work_pb.StepReport) -> Incoming:
+    task_id = parse_id(message.task_id)
+    report, flaw = None, ""
+    if task_id is not None:
+        try:
+            report = work_convert.report(message, task_id=task_id)
+        except MalformedReportError as error:
+            flaw = str(error)
+    return Incoming(
+        report_id=message.report_id,
+        task_id=message.task_id,
+        known_id=task_id,
+        report=report,
+        flaw=flaw,
+    )

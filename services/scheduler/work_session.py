@@ -1,0 +1,293 @@
+"""One executor's stream: what it runs, what it is sent, what becomes of its reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from libs.core.errors import PawlError
+from libs.db.outage import Outage, is_outage
+from libs.db.wakeups import Wakeup
+from libs.process.logs import get_logger
+from services.scheduler.metrics import CLAIMS, TASKS
+from services.scheduler.model import Assigned, Fate, Renewal, Report, ReportRow, Stream, Verdict
+from services.scheduler.report_writers import ReportRefusedError, ReportWriters
+from services.scheduler.reports import (
+    MalformedReportError,
+    Progress,
+    broken_form,
+    judged_form,
+    progress_of,
+    written_form,
+)
+from services.scheduler.wakeups import Signals
+from services.scheduler.work_store import WorkStore
+
+LOOK_SECONDS = 10.0
+"""How often an executor with free slots looks at the queue without being told to."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A report as it came; `report` is None and `flaw` says why when it could not be read."""
+
+    report_id: int
+    task_id: str
+    known_id: UUID | None
+    report: Report | None
+    flaw: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """What goes to the executor in one message; acks are (report id, task id, verdict)."""
+
+    assignments: tuple[Assigned, ...]
+    acks: tuple[tuple[int, str, Verdict], ...]
+    drain: bool
+
+
+class WorkSession:
+    """A live stream: `claim_loop` gives it work, `handle` takes reports, `take` what to send."""
+
+    def __init__(
+        self, stream: Stream, *, store: WorkStore, writers: ReportWriters, signals: Signals
+    ) -> None:
+        self.stream = stream
+        self.queue = Wakeup()
+        self.offers = frozenset(stream.offers)
+        self._store = store
+        self._writers = writers
+        self._signals = signals
+        self._running: dict[UUID, tuple[Assigned, Progress]] = {}
+        self._handling: set[asyncio.Task[None]] = set()
+        self._renewing: asyncio.Task[None] | None = None
+        self._assignments: list[Assigned] = []
+        self._acks: list[tuple[int, str, Verdict]] = []
+        self._news = asyncio.Event()
+        self._is_draining = False
+        self._tell_drain = False
+        self._is_over = False
+        self._error: PawlError | None = None
+
+    @property
+    def free_slots(self) -> int:
+        """How many more tasks the executor would take now."""
+        if self._is_draining or self._is_over:
+            return 0
+        return max(0, self.stream.slots - len(self._running))
+
+    def keep(self, tasks: Iterable[Assigned]) -> None:
+        """Note tasks that the executor runs already."""
+        for task in tasks:
+            self._running[task.task_id] = (task, progress_of(task))
+
+    def assign(self, tasks: Iterable[Assigned]) -> None:
+        """Send tasks that are leased to this boot."""
+        tasks = tuple(tasks)
+        self.keep(tasks)
+        self._assignments.extend(tasks)
+        self._news.set()
+
+    def lose(self, task: Assigned, row: ReportRow) -> None:
+        """End a task that nobody runs any more, though its step is open."""
+        log.error("open step that its executor does not know", task_id=str(task.task_id))
+        self._spawn(self._end_quietly(row))
+
+    def handle(self, incoming: Incoming) -> None:
+        """Take one report; its ack follows once it is committed, or judged."""
+        self._spawn(self._answer(incoming))
+
+    def heartbeat(self) -> None:
+        """Renew the lease, unless that is under way; a stream that is not the newest ends."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew())
+
+    def drain(self) -> None:
+        """Give no more work, and say so."""
+        self._is_draining = self._tell_drain = True
+        self._news.set()
+
+    def end(self, error: PawlError | None = None) -> None:
+        """End the stream, with an error or well, when what is ready to be sent is sent."""
+        if not self._is_over:
+            self._is_over, self._error = True, error
+        self._news.set()
+        self.queue.set()
+
+    async def finish(self, error: PawlError | None = None) -> None:
+        """End the stream as `end` does, once every report that has come is answered."""
+        if self._handling:
+            await asyncio.wait(set(self._handling))
+        self.end(error)
+
+    def close(self) -> None:
+        """Forget what is still being answered: the stream is gone."""
+        self._is_over = True
+        for task in (*self._handling, *((self._renewing,) if self._renewing else ())):
+            task.cancel()
+
+    async def take(self) -> Outgoing | None:
+        """All that is ready to be sent, waiting for some; None at a good end, else PawlError."""
+        while True:
+            self._news.clear()
+            if self._assignments or self._acks or self._tell_drain:
+                out = Outgoing(
+                    assignments=tuple(self._assignments),
+                    acks=tuple(self._acks),
+                    drain=self._tell_drain,
+                )
+                self._assignments.clear()
+                self._acks.clear()
+                self._tell_drain = False
+                return out
+            if self._is_over:
+                if self._error is not None:
+                    raise self._error
+                return None
+            await self._news.wait()
+
+    async def claim_loop(self) -> None:
+        """Fill free slots whenever there may be work, until the stream is over."""
+        outage = Outage(log, "claims")
+        unsure = False
+        while not self._is_over:
+            self.queue.clear()
+            try:
+                if unsure:
+                    await self._find_lost_claims()
+                    unsure = False
+                await self._fill()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                # A claim may have been committed whose answer was lost.
+                unsure = True
+                await asyncio.sleep(outage.failed(error))
+                continue
+            outage.over()
+            await self.queue.wait(LOOK_SECONDS)
+
+    async def _renew(self) -> None:
+        try:
+            renewal = await self._store.renew(self.stream)
+            if renewal is Renewal.REFUSED:
+                self.end(unavailable("this boot has a newer stream, or has ended; connect again"))
+            elif renewal is Renewal.AFTER_LAPSE:
+                # While the lease had lapsed, claims found nothing.
+                log.warning("lease had lapsed", executor_id=self.stream.executor_id)
+                self.queue.set()
+        except Exception as error:  # noqa: BLE001 - the next heartbeat comes in 3 s
+            # Who judges leases makes up for a database that was away.
+            log.warning("lease not renewed", executor_id=self.stream.executor_id, error=str(error))
+
+    async def _fill(self) -> None:
+        while (free := self.free_slots) > 0:
+            tasks = await self._store.claim(self.stream, slots=free)
+            CLAIMS.labels("yes" if tasks else "no").inc()
+            if not tasks:
+                return
+            TASKS.labels("running").inc(len(tasks))
+            self._signals.committed(changed=[task.task_id for task in tasks])
+            self.assign(tasks)
+            if len(tasks) == free:
+                self._signals.work_waits()
+
+    async def _find_lost_claims(self) -> None:
+        held = await self._store.held(self.stream.boot_id)
+        self.assign(
+            task for task in held if task.task_id not in self._running and not task.is_step_open
+        )
+
+    async def _answer(self, incoming: Incoming) -> None:
+        try:
+            verdict = await self._verdict(incoming)
+        except Exception as error:
+            if not is_outage(error):
+                log.exception("report not handled", task_id=incoming.task_id)
+                verdict = Verdict.STALE_LEASE
+            else:
+                # Unanswered reports come again on the executor's next stream.
+                self.end(unavailable("the database is away; connect again"))
+                return
+        report = incoming.report
+        known = incoming.known_id
+        is_over = verdict not in {Verdict.OK, Verdict.SEEN} or (report and report.end is not None)
+        if is_over and known is not None and self._running.pop(known, None) is not None:
+            self.queue.set()
+        self._acks.append((incoming.report_id, incoming.task_id, verdict))
+        self._news.set()
+
+    async def _verdict(self, incoming: Incoming) -> Verdict:
+        task_id, report = incoming.known_id, incoming.report
+        if task_id is None:
+            log.error("report of no task", executor_id=self.stream.executor_id)
+            return Verdict.STALE_LEASE
+        held = self._running.get(task_id) or await self._held_unknowingly(task_id)
+        if held is None:
+            return await self._judged(report)
+        task, progress = held
+        try:
+            if report is None:
+                raise MalformedReportError(incoming.flaw)
+            if report.lease_token != task.lease_token:
+                return Verdict.STALE_LEASE
+            row = written_form(report, task=task, progress=progress, boot_id=self.stream.boot_id)
+            fate: Fate = await self._writers.put(row)
+        except (MalformedReportError, ReportRefusedError) as error:
+            return await self._broken(task, progress, error)
+        if fate.verdict is Verdict.OK:
+            self._running[task_id] = (task, progress.after(report))
+        return fate.verdict
+
+    async def _held_unknowingly(self, task_id: UUID) -> tuple[Assigned, Progress] | None:
+        """A task of this boot that the stream does not know; asked for only when one comes up."""
+        for task in await self._store.held(self.stream.boot_id):
+            if task.task_id == task_id:
+                return self._running.setdefault(task_id, (task, progress_of(task)))
+        return None
+
+    async def _judged(self, report: Report | None) -> Verdict:
+        """What the database says of a report whose task this boot no longer runs."""
+        if report is None:
+            return Verdict.STALE_LEASE
+        try:
+            fate = await self._writers.put(judged_form(report, boot_id=self.stream.boot_id))
+        except ReportRefusedError:
+            return Verdict.STALE_LEASE
+        return fate.verdict
+
+    async def _broken(self, task: Assigned, progress: Progress, error: Exception) -> Verdict:
+        """Fail a task whose executor reports what cannot be written; else it would not end."""
+        log.error(
+            "report cannot be recorded, the task fails",
+            task_id=str(task.task_id),
+            executor_id=self.stream.executor_id,
+            error=str(error),
+        )
+        row = broken_form(task, boot_id=self.stream.boot_id, progress=progress)
+        try:
+            fate = await self._writers.put(row)
+        except ReportRefusedError:
+            return Verdict.STALE_LEASE
+        return Verdict.TERMINAL if fate.verdict is not Verdict.STALE_LEASE else fate.verdict
+
+    async def _end_quietly(self, row: ReportRow) -> None:
+        try:
+            await self._writers.put(row)
+        except ReportRefusedError:
+            log.exception("task could not be ended")
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._handling.add(task)
+        task.add_done_callback(self._handling.discard)
+
+
+def unavailable(message: str) -> PawlError:
+    """Why a stream ends that an executor should open again."""
+    return PawlError("unavailable", message, retry_after_seconds=1)
