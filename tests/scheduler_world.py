@@ -159,6 +159,7 @@ class FakeExecutor:
     _next_id: int = 0
     _unsent: list[work_pb.StepReport] = field(default_factory=list)
     _unsent_flag: asyncio.Event = field(default_factory=asyncio.Event)
+    _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -175,7 +176,7 @@ class FakeExecutor:
 
     async def heartbeat(self) -> None:
         """Renew the lease."""
-        await self.stream.write(work_pb.WorkRequest(heartbeat=work_pb.Heartbeat()))
+        await self._send(work_pb.WorkRequest(heartbeat=work_pb.Heartbeat()))
 
     async def run_task(self, assignment: work_pb.Assignment) -> None:
         """The whole life of a task here: start, and per step one report that closes it."""
@@ -246,7 +247,12 @@ class FakeExecutor:
             await self._unsent_flag.wait()
             self._unsent_flag.clear()
             reports, self._unsent = self._unsent, []
-            await self.stream.write(work_pb.WorkRequest(reports=reports))
+            await self._send(work_pb.WorkRequest(reports=reports))
+
+    async def _send(self, message: work_pb.WorkRequest) -> None:
+        # gRPC takes one message of a stream at a time.
+        async with self._sending:
+            await self.stream.write(message)
 
     @staticmethod
     def _of(assignment: work_pb.Assignment) -> work_pb.StepReport:

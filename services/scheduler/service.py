@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 
-from libs.core.errors import Failure
+from libs.core.errors import Failure, PawlError
 from libs.core.ids import new_id
 from libs.db.wakeups import Wakeup
 from libs.rpc.context import Caller, current, require_scope
@@ -145,7 +145,9 @@ class TaskService:
             winner = await self._replay(caller, admitted.idempotency, wait_seconds)
             if winner is not None:
                 return winner
-        raise LookupError("a task was refused by a key that nobody holds")
+        # The key's 24 hours ended between the two statements: sent again, it is a new one.
+        message = "the idempotency key has just expired; send it again"
+        raise PawlError("unavailable", message, retry_after_seconds=1)
 
     async def _replay(
         self, caller: Caller, given: IdempotencyKey, wait_seconds: float

@@ -79,7 +79,7 @@ class SchedulerServiceServicer:
     def GetTask(self, request, context):
         """Read one task.
 
-        Errors: NOT_FOUND, UNAUTHENTICATED.
+        Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ class SchedulerServiceServicer:
     def GetTrace(self, request, context):
         """Read one task's trace in pages; all pages show one committed moment.
 
-        Errors: NOT_FOUND, UNAUTHENTICATED.
+        Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,7 +97,8 @@ class SchedulerServiceServicer:
     def WatchEvents(self, request, context):
         """Follow events: of one task until it ends, or of the whole tenant without end.
 
-        Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

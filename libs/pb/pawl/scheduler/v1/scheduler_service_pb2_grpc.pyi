@@ -46,17 +46,18 @@ class SchedulerServiceStub:
     GetTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]
     """Read one task.
 
-    Errors: NOT_FOUND, UNAUTHENTICATED.
+    Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     GetTrace: _grpc.UnaryStreamMultiCallable[_scheduler_service_pb2.GetTraceRequest, _scheduler_service_pb2.GetTraceResponse]
     """Read one task's trace in pages; all pages show one committed moment.
 
-    Errors: NOT_FOUND, UNAUTHENTICATED.
+    Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchEventsRequest, _scheduler_service_pb2.WatchEventsResponse]
     """Follow events: of one task until it ends, or of the whole tenant without end.
 
-    Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
     """
 
 @_typing.type_check_only
@@ -77,17 +78,18 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     GetTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Read one task.
 
-    Errors: NOT_FOUND, UNAUTHENTICATED.
+    Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     GetTrace: _aio.UnaryStreamMultiCallable[_scheduler_service_pb2.GetTraceRequest, _scheduler_service_pb2.GetTraceResponse]  # type: ignore[assignment]
     """Read one task's trace in pages; all pages show one committed moment.
 
-    Errors: NOT_FOUND, UNAUTHENTICATED.
+    Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     WatchEvents: _aio.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchEventsRequest, _scheduler_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Follow events: of one task until it ends, or of the whole tenant without end.
 
-    Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
     """
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -117,7 +119,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scheduler_service_pb2.GetTaskResponse, _abc.Awaitable[_scheduler_service_pb2.GetTaskResponse]]:
         """Read one task.
 
-        Errors: NOT_FOUND, UNAUTHENTICATED.
+        Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
 
     @_abc_1.abstractmethod
@@ -128,7 +130,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_scheduler_service_pb2.GetTraceResponse], _abc.AsyncIterator[_scheduler_service_pb2.GetTraceResponse]]:
         """Read one task's trace in pages; all pages show one committed moment.
 
-        Errors: NOT_FOUND, UNAUTHENTICATED.
+        Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
 
     @_abc_1.abstractmethod
@@ -139,7 +141,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_scheduler_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_scheduler_service_pb2.WatchEventsResponse]]:
         """Follow events: of one task until it ends, or of the whole tenant without end.
 
-        Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
         """
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

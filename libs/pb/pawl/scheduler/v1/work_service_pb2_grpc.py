@@ -51,7 +51,8 @@ class WorkServiceServicer:
 
         A step may start only after its started report is acknowledged OK or SEEN. What is wrong with one report
         is said in its ack; the stream ends only for UNAUTHENTICATED, PERMISSION_DENIED (executors only),
-        INVALID_ARGUMENT (no hello first) and UNAVAILABLE (draining).
+        INVALID_ARGUMENT (no hello first), FAILED_PRECONDITION (conflict: this boot has ended, start again under a
+        new boot id) and UNAVAILABLE (draining, the database is away, or the boot has a newer stream).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

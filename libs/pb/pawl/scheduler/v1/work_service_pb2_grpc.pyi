@@ -38,7 +38,8 @@ class WorkServiceStub:
 
     A step may start only after its started report is acknowledged OK or SEEN. What is wrong with one report
     is said in its ack; the stream ends only for UNAUTHENTICATED, PERMISSION_DENIED (executors only),
-    INVALID_ARGUMENT (no hello first) and UNAVAILABLE (draining).
+    INVALID_ARGUMENT (no hello first), FAILED_PRECONDITION (conflict: this boot has ended, start again under a
+    new boot id) and UNAVAILABLE (draining, the database is away, or the boot has a newer stream).
     """
 
 @_typing.type_check_only
@@ -51,7 +52,8 @@ class WorkServiceAsyncStub(WorkServiceStub):
 
     A step may start only after its started report is acknowledged OK or SEEN. What is wrong with one report
     is said in its ack; the stream ends only for UNAUTHENTICATED, PERMISSION_DENIED (executors only),
-    INVALID_ARGUMENT (no hello first) and UNAVAILABLE (draining).
+    INVALID_ARGUMENT (no hello first), FAILED_PRECONDITION (conflict: this boot has ended, start again under a
+    new boot id) and UNAVAILABLE (draining, the database is away, or the boot has a newer stream).
     """
 
 class WorkServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -67,7 +69,8 @@ class WorkServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A step may start only after its started report is acknowledged OK or SEEN. What is wrong with one report
         is said in its ack; the stream ends only for UNAUTHENTICATED, PERMISSION_DENIED (executors only),
-        INVALID_ARGUMENT (no hello first) and UNAVAILABLE (draining).
+        INVALID_ARGUMENT (no hello first), FAILED_PRECONDITION (conflict: this boot has ended, start again under a
+        new boot id) and UNAVAILABLE (draining, the database is away, or the boot has a newer stream).
         """
 
 def add_WorkServiceServicer_to_server(servicer: WorkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
