@@ -1,4 +1,4 @@
-"""Reads request bodies strictly: media type, size, then JSON, then the members that are allowed."""
+"""Reads request bodies strictly: media type and size, then JSON, then the members allowed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ Parsed = TypeVar("Parsed")
 async def read_body(request: Request, parse: Callable[[dict[str, Json]], Parsed]) -> Parsed:
     """What `parse` makes of the request's body, a JSON object.
 
-    Raises PawlError: unsupported_media_type (415), payload_too_large (413; 1 MiB), the reader's
-    codes, and whatever `parse` raises.
+    Raises PawlError: unsupported_media_type (415; also for a compressed body), payload_too_large
+    (413; 1 MiB), the reader's codes, and whatever `parse` raises.
     """
     check_media_type(request.headers.get("content-type", ""))
+    check_encoding(request.headers.getlist("content-encoding"))
     data = await _bytes(request)
     if len(data) <= INLINE_BYTES:
         return parse(read_object(data))
@@ -47,6 +48,16 @@ def check_media_type(content_type: str) -> None:
             "unsupported_media_type",
             f"the content type is {given}; it must be application/json, charset utf-8",
         )
+
+
+def check_encoding(content_encodings: list[str]) -> None:
+    """Only a body as it is, not compressed. PawlError unsupported_media_type for anything else."""
+    for text in content_encodings:
+        if text.lower() not in {"", "identity"}:
+            raise PawlError(
+                "unsupported_media_type",
+                f"the content encoding is {text[:MAX_MEDIA_TYPE]!r}; send the body uncompressed",
+            )
 
 
 async def _bytes(request: Request) -> bytes:

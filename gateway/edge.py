@@ -49,7 +49,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        sent: dict[bytes, list[bytes]] = {b"x-request-id": [], b"traceparent": []}
+        sent: dict[bytes, list[bytes]] = {b"host": [], b"x-request-id": [], b"traceparent": []}
         for name, value in scope["headers"]:
             if name in sent:
                 sent[name].append(value)
@@ -61,14 +61,15 @@ class Edge:
         _in_flight.set(self._now_in_flight)
         try:
             with bind(context), bound_contextvars(request_id=context.request_id):
-                await self._serve(scope, receive, _Answer(send, scope, context.request_id))
+                answer = _Answer(send, scope, context.request_id)
+                await self._serve(scope, receive, answer, hosts=len(sent[b"host"]))
         finally:
             self._now_in_flight -= 1
             _in_flight.set(self._now_in_flight)
 
-    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer, *, hosts: int) -> None:
         try:
-            refusal = self._refusal(scope)
+            refusal = self._refusal(scope) or _host_refusal(scope, hosts)
             if refusal is not None:
                 await problem(refusal)(scope, receive, answer.send)
             elif scope["method"] == "HEAD":
@@ -123,6 +124,15 @@ class _Answer:
         route = self._scope["state"].get(ROUTE_KEY, "none")
         _requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         _seconds.labels(route).observe(time.perf_counter() - self._begin)
+
+
+def _host_refusal(scope: Scope, hosts: int) -> PawlError | None:
+    """RFC 9112, 3.2: a request names one host, so that nobody in between takes it for another's."""
+    if hosts > 1:
+        return PawlError("duplicate_header", "the header host occurs twice")
+    if hosts == 0 and scope["http_version"] == "1.1":
+        return PawlError("bad_request", "the header host is missing")
+    return None
 
 
 def _head_bytes(scope: Scope) -> int:

@@ -6,55 +6,114 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
+import orjson
 import uvicorn
 from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.errors import MEDIA_TYPE, problem_body
+from libs.core.errors import PawlError
+from libs.rpc.context import new_request_id
+
 MAX_HEAD_BYTES = 128 * 2**10
 """Beyond this a request's head is not even read to its end; the application refuses far less."""
 HEAD_SECONDS = 15.0
 """A head that has not arrived by then closes its connection."""
+LINGER_SECONDS = 2.0
+"""How long a client that is still sending has to read its answer."""
 BACKLOG = 2048
 DRAIN_SECONDS = 2
 
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 23\r\nconnection: close\r\n\r\n"
-    b"The head is too large.\n"
-)
+
+
+class LingeringTransport:
+    """Passes everything on, but closes so that a client which is still sending gets its answer.
+
+    Closing with bytes unread resets the connection, and the client's system then throws away what
+    it has received and not yet read. So the sending side ends first; the other ends when the client
+    has seen that, or after LINGER_SECONDS.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, is_sending: Callable[[], bool]) -> None:
+        self._transport = transport
+        self._is_sending = is_sending
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether what still comes is read only to be thrown away."""
+        return self._timer is not None
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be said on this connection."""
+        return self.lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close, at once when the client has nothing left to send or when asked again."""
+        if self.is_closing() or not self._is_sending():
+            self.end()
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LINGER_SECONDS, self._transport.close)
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def end(self) -> None:
+        """Close at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.close()
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Bounds what uvicorn does not: the size of a request's head, and the time it may take."""
 
+    _lingering: LingeringTransport
     _head_bytes = 0
     _in_head = True
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
-        super().connection_made(transport)
+        self._lingering = LingeringTransport(transport, is_sending=self._is_receiving)
+        super().connection_made(cast("asyncio.Transport", self._lingering))
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._end_of_head()
+        self._lingering.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse; close the connection when the head is still not complete after too many bytes."""
+        if self._lingering.lingers:
+            return
         super().data_received(data)
         if not self._in_head:
             return
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            self._refuse(
+                PawlError("header_too_large", f"path and headers exceed {MAX_HEAD_BYTES} bytes")
+            )
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP as everything else is refused."""
+        del msg
+        self._refuse(PawlError("bad_request", "the request is not well-formed HTTP/1.1"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header. Blanks behind its value are not part of it; the parser leaves them on."""
+        super().on_header(name, value.rstrip(b" \t"))
 
     def on_message_begin(self) -> None:
         """A request's first byte is there."""
@@ -79,6 +138,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing to warn of: no other protocol is meant to be spoken."""
 
+    def _refuse(self, error: PawlError) -> None:
+        self.transport.write(_refusal(error))
+        self.transport.close()
+
+    def _is_receiving(self) -> bool:
+        return self._in_head or (self.cycle is not None and self.cycle.more_body)
+
     def _wait_for_head(self) -> None:
         self._in_head = True
         self._head_bytes = 0
@@ -92,7 +158,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         if not self.transport.is_closing():
-            self.transport.close()
+            self._lingering.end()
 
 
 class HttpServer(uvicorn.Server):
@@ -120,6 +186,22 @@ class HttpServer(uvicorn.Server):
         self.should_exit = True
         AppStatus.should_exit = True  # ends the event streams; the process serves no more
         await serving
+
+
+def _refusal(error: PawlError) -> bytes:
+    """A whole answer, for what never reaches the application."""
+    request_id = new_request_id()
+    body = orjson.dumps(problem_body(error, request_id=request_id))
+    lines = (
+        f"HTTP/1.1 {error.kind.http} {error.kind.title}",
+        f"content-type: {MEDIA_TYPE}",
+        f"content-length: {len(body)}",
+        "cache-control: no-store",
+        f"x-request-id: {request_id}",
+        "x-content-type-options: nosniff",
+        "connection: close",
+    )
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:

@@ -48,7 +48,7 @@ def key_wanted(body: dict[str, Json]) -> auth_service_pb2.CreateKeyRequest:
         name=members.text("name", min_length=0),
         mode=members.text("mode"),
         prefix=members.text("prefix"),
-        scopes=members.texts("scopes"),
+        scopes=_scopes(members),
         expires_at=_instant(members, "expires_at"),
     )
     members.check()
@@ -124,6 +124,15 @@ def in_our_words() -> Iterator[None]:
         raise PawlError(
             error.code, message, errors=errors, retry_after_seconds=error.retry_after_seconds
         ) from error
+
+
+def _scopes(members: Members) -> list[str] | None:
+    """The scopes asked for. An empty list is refused: to auth it would mean all of them."""
+    scopes = members.texts("scopes")
+    if scopes == []:
+        detail = "at least one scope is needed; leave it out for all that a key can have"
+        members.refuse("scopes", "out_of_range", detail)
+    return scopes
 
 
 def _instant(members: Members, name: str) -> Timestamp | None:

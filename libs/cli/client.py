@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 JsonObject = dict[str, Any]
 
 _SILENCE_SECONDS = 60.0
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+# UnicodeError: a host name or a path that cannot be written on the wire.
+_NO_ANSWER = (OSError, http.client.HTTPException, UnicodeError)
 
 
 class Unreachable(Exception):  # noqa: N818 - what happened, in one word
@@ -55,14 +59,14 @@ class Client:
     """Talks to one server. Every call raises Refused for an error and Unreachable for no answer."""
 
     def __init__(self, server: Server, *, timeout_seconds: float = 35.0) -> None:
-        parts = urlsplit(server.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise Unreachable(f"{server.url} is not an http:// or https:// address")
+        parts, host, port = _address(server.url)
+        if not _PRINTABLE.fullmatch(server.api_key):
+            raise Unreachable("the API key is none: it has other characters; check PAWL_API_KEY")
         self._server = server
         self._base = parts.path.rstrip("/")
         self._https = parts.scheme == "https"
-        self._host = parts.hostname
-        self._port = parts.port
+        self._host = host
+        self._port = port
         self._timeout = timeout_seconds
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> JsonObject:
@@ -104,7 +108,7 @@ class Client:
             if answer.status != http.client.OK:
                 raise Refused(answer.status, _problem(answer.read()))
             yield from read_events(answer)
-        except (OSError, http.client.HTTPException) as error:
+        except _NO_ANSWER as error:
             if isinstance(error, TimeoutError) and idle_seconds is not None:
                 return
             raise Unreachable(f"the stream from {self._server.url} broke: {error}") from error
@@ -123,7 +127,7 @@ class Client:
         try:
             answer = self._send(connection, method, path, body=body, headers=headers)
             content = answer.read()
-        except (OSError, http.client.HTTPException) as error:
+        except _NO_ANSWER as error:
             raise Unreachable(self._unreachable(error)) from error
         finally:
             connection.close()
@@ -188,6 +192,20 @@ def read_events(lines: Iterator[bytes] | http.client.HTTPResponse) -> Iterator[S
         if data:
             yield ServerEvent(id=last_id, name=name, data=json.loads("\n".join(data)))
         name, data = "", []
+
+
+def _address(url: str) -> tuple[SplitResult, str, int | None]:
+    """The parts of a server's address, its host and its port. Raises Unreachable for no address."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise Unreachable(f"{url!a} is not an http:// or https:// address: {error}") from error
+    if "@" in parts.netloc:
+        raise Unreachable("the address has a user name, which Pawl does not know; set PAWL_API_KEY")
+    if parts.scheme not in {"http", "https"} or not host or not host.isprintable() or " " in host:
+        raise Unreachable(f"{url} is not an http:// or https:// address")
+    return parts, host, port
 
 
 def _query(query: Mapping[str, object] | None) -> str:

@@ -10,6 +10,11 @@ import rfc8785
 
 MAX_SAFE_INTEGER = 2**53 - 1
 _SAFE_DIGITS = len(str(-MAX_SAFE_INTEGER))
+# Between these, Python writes a fraction without exponent, as ECMAScript does.
+_LEAST_PLAIN, _MOST_PLAIN = 1e-4, 2.0**53
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
 _LONG_INTEGER = re.compile(r"[0-9]{16}", re.ASCII)
 
 # What json.loads returns. Spelled as object, because a recursive alias makes every use a cast.
@@ -24,7 +29,9 @@ def canonical(value: Json) -> bytes:
     surrogates, other types) and for values nested too deeply to walk (several hundred levels).
     """
     try:
-        return rfc8785.dumps(_doubles(value))  # type: ignore[arg-type]  # _doubles leaves only JSON
+        if _is_plain(value):
+            return _ENCODER.encode(value).encode()
+        return rfc8785.dumps(doubles(value))  # type: ignore[arg-type]  # doubles leaves only JSON
     except RecursionError as error:
         raise ValueError("the value has no canonical form: it is nested too deeply") from error
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
@@ -77,15 +84,43 @@ def same_json(one: Json, other: Json) -> bool:
     return False
 
 
-def _doubles(value: Json) -> Json:
+def _is_plain(value: Json) -> bool:
+    """Whether the standard library, which is many times as fast, writes `value` as RFC 8785 says.
+
+    So it does for keys whose order by character is that by UTF-16 unit, and for numbers whose
+    shortest form is the same in Python and ECMAScript.
+    """
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if isinstance(value, int):
+        return kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER
+    if isinstance(value, float):
+        return kind is float and _LEAST_PLAIN <= abs(value) < _MOST_PLAIN and value % 1 != 0
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain_key, value)) and all(map(_is_plain, value.values()))
+    return False
+
+
+def _is_plain_key(key: object) -> bool:
+    return type(key) is str and key.isascii()
+
+
+def doubles(value: Json) -> Json:
+    """`value` with each integer beyond ±(2**53−1) as the double that it stands for.
+
+    Raises ValueError for what is no JSON, RecursionError for what is nested too deeply to walk.
+    """
     if isinstance(value, bool) or value is None or isinstance(value, str | float):
         return value
     if isinstance(value, int):
         return value if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else _as_double(value)
-    if isinstance(value, Mapping):
-        return {key: _doubles(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_doubles(item) for item in value]
+        return [doubles(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: doubles(item) for key, item in value.items()}
     kinds = "objects, arrays, strings, numbers, booleans and null"
     raise ValueError(f"{type(value).__name__} is not JSON: only {kinds} are")
 

@@ -126,6 +126,8 @@ def _wrong(name: str, value: Json) -> str:
     whole = isinstance(value, int) or name not in _WHOLE
     if sound and whole and (value > 0 or (value == 0 and name in _MAY_BE_ZERO)):
         return ""
+    if math.isfinite(value) and value > MAX_SAFE_INTEGER:
+        allowed = f"at most {MAX_SAFE_INTEGER}"
     return f"{_shown(value)}; {allowed} is allowed"
 
 

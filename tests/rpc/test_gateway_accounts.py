@@ -54,6 +54,7 @@ async def test_a_name_that_is_taken_is_409(world: GatewayWorld) -> None:
         ("/v1/tenants", {"name": "a", "tier": "pro", "id": "x"}, "id"),
         ("/v1/keys", {"scopes": "tasks:read"}, "scopes"),
         ("/v1/keys", {"scopes": [1]}, "scopes"),
+        ("/v1/keys", {"scopes": []}, "scopes"),
         ("/v1/keys", {"scopes": ["x"] * 33}, "scopes"),
         ("/v1/keys", {"mode": ""}, "mode"),
         ("/v1/keys", {"expires_at": "tomorrow"}, "expires_at"),

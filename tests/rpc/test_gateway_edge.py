@@ -236,6 +236,23 @@ async def test_other_media_types_are_415(world: GatewayWorld, content_type: str 
     assert time.perf_counter() - begin < 0.1
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, gzip", "x"])
+async def test_compressed_bodies_are_415(world: GatewayWorld, encoding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+
+    answer = await world.http.post(EXECUTE, content=json.dumps(BODY), headers=headers)
+
+    assert answer.status_code == 415
+    assert problem_of(answer)["code"] == "unsupported_media_type"
+    assert not world.scheduler.requests
+
+
+async def test_an_encoding_that_changes_nothing_is_read(world: GatewayWorld) -> None:
+    answer = await world.http.post(EXECUTE, json=BODY, headers={"Content-Encoding": "Identity"})
+
+    assert answer.status_code == 200
+
+
 @pytest.mark.parametrize(
     "content_type",
     [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from gateway.http_server import LINGER_SECONDS
 from libs.rpc.tokens import KeyRing
 from tests.gateway_world import GatewayWorld, gateway_world, problem_of
 
@@ -92,14 +94,81 @@ async def test_an_announced_size_is_refused_before_it_is_sent(
     assert answer.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 ")), answer
 
 
+async def test_a_refused_client_that_sends_on_gets_its_answer(world: GatewayWorld) -> None:
+    raw = (
+        f"POST {EXECUTE} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {world.key}\r\n"
+        "Content-Type: application/json\r\nConnection: close\r\nContent-Length: 20000000\r\n\r\n"
+    )
+
+    def sends_all_before_it_reads() -> bytes:
+        with socket.create_connection(("127.0.0.1", world.port), timeout=10) as client:
+            client.sendall(raw.encode() + b" " * 20_000_000)
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    answer = await asyncio.to_thread(sends_all_before_it_reads)
+
+    assert answer.startswith(b"HTTP/1.1 413 "), answer
+    assert b'"code":"payload_too_large"' in answer
+
+
+async def test_a_client_that_never_stops_sending_is_left(world: GatewayWorld) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(b"not HTTP at all\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 1)
+
+    async def send_on() -> None:
+        while True:
+            writer.write(b"more")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(send_on(), LINGER_SECONDS + 3)
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n", 400, b"bad_request"),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, b"duplicate_header"),
+        (b"GET /healthz HTTP/1.0\r\nHost: a\r\nhost: b\r\n", 400, b"duplicate_header"),
+        (b"GET /healthz HTTP/1.1\r\nHost:\r\n", 200, b""),
+        (b"GET /healthz HTTP/1.0\r\n", 200, b""),
+    ],
+)
+async def test_a_request_names_one_host(
+    world: GatewayWorld, head: bytes, status: int, code: bytes
+) -> None:
+    answer = await world.send(head + b"Connection: close\r\n\r\n")
+
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+    assert code in answer
+
+
+async def test_blanks_around_a_header_are_no_part_of_it(world: GatewayWorld) -> None:
+    raw = (
+        f"POST {EXECUTE} HTTP/1.1\r\nHost: a\r\nAuthorization:  Bearer {world.key} \t\r\n"
+        "Content-Type: application/json \r\nIdempotency-Key: \t k \r\nConnection: close\r\n"
+        'Content-Length: 22\r\n\r\n{"task_definition":{}}'
+    )
+
+    answer = await world.send(raw.encode())
+
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert world.scheduler.requests[0].idempotency_key == "k"
+
+
 async def test_heads_that_are_too_large_are_431(world: GatewayWorld) -> None:
     large = await world.http.get("/healthz", headers={"X-A": "a" * 40_000})
     endless = await world.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * 2_000_000)
 
     assert large.status_code == 431
     assert problem_of(large)["code"] == "header_too_large"
-    # A client that is still sending may lose the answer with the connection.
-    assert endless.startswith(b"HTTP/1.1 431 ") or not endless
+    assert endless.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"header_too_large"' in endless
 
 
 @pytest.mark.parametrize(
@@ -128,7 +197,12 @@ async def test_heads_that_are_too_large_are_431(world: GatewayWorld) -> None:
 async def test_broken_http_is_refused_without_a_500(world: GatewayWorld, raw: bytes) -> None:
     answer = await world.send(raw)
 
-    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 ")), answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 ")), answer
+    assert b"content-type: application/problem+json" in head
+    problem = json.loads(body)
+    assert f"x-request-id: {problem['request_id']}".encode() in head
+    assert problem["status"] == int(head.split()[1])
     assert (await world.http.get("/healthz")).status_code == 200
 
 

@@ -136,3 +136,45 @@ def test_a_refused_stream_is_refused(fake: FakeServer) -> None:
     with pytest.raises(Refused, match="no such task"):
         list(Client(fake.server).events("/x"))
     assert "last-event-id" not in fake.asked[0].headers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "x",
+        "ftp://a",
+        "http://",
+        "http://[::",
+        "http://a b",
+        "http://a:99999",
+        "http://a:x",
+        "http://a\tb c",
+    ],
+)
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    with pytest.raises(Unreachable, match="not an http:// or https:// address"):
+        Client(Server(url=url, api_key="k"))
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(Unreachable) as caught:
+        Client(Server(url="http://me:secret@127.0.0.1:1", api_key="k"))
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "a b", "\u00e9", "\u6f22"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(Unreachable, match="PAWL_API_KEY") as caught:
+        Client(Server(url="http://127.0.0.1:1", api_key=key))
+
+    assert not key or key not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://..", "http://" + "a" * 64, "http://127.0.0.1:1/\u00e9"])
+def test_an_address_that_cannot_be_asked_is_unreachable(url: str) -> None:
+    client = Client(Server(url=url, api_key="k"))
+
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        client.get("/x")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +55,28 @@ _json = st.recursive(
 @pytest.mark.parametrize(("value", "text"), _NUMBERS)
 def test_canonical_writes_numbers_as_ecmascript_does(value: float, text: str) -> None:
     assert canonical_text(value) == text
+
+
+@given(_json)
+def test_canonical_is_what_the_reference_implementation_writes(value: object) -> None:
+    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [1e-4, 9.999e-5, 2.0**53 - 0.5, 2.0**53, 1e15 + 0.3, 1e16, -0.0])
+@pytest.mark.parametrize("shape", ["alone", "in a list", "in an object"])
+def test_canonical_writes_a_number_the_same_wherever_it_stands(number: float, shape: str) -> None:
+    value = {"alone": number, "in a list": ["a", number], "in an object": {"a": number}}[shape]
+
+    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+def test_canonical_of_a_large_input_takes_a_moment() -> None:
+    value = {"a": [[] for _ in range(300_000)], "b": [0.5] * 100_000}
+    begin = time.process_time()
+
+    canonical(value)
+
+    assert time.process_time() - begin < 0.25
 
 
 def test_canonical_sorts_keys_by_utf16_units_at_every_depth() -> None:

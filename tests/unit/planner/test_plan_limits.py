@@ -123,6 +123,13 @@ def test_what_is_asked_beside_the_plan_has_to_make_sense(asked: Limits, field: s
     assert [(p.code, p.field) for p in problems] == [("validation_failed", field)]
 
 
+@pytest.mark.parametrize("name", ["max_total_seconds", "max_cost_usd"])
+def test_a_value_beyond_every_bound_is_told_which_is_allowed(name: str) -> None:
+    [problem] = read_plan_limits({name: 1e300}).problems
+
+    assert problem.detail == "1e+300; at most 9007199254740991 is allowed"
+
+
 def test_zero_tokens_and_no_money_are_limits() -> None:
     limits = effective(planned=Limits(max_total_tokens=0, max_cost_usd=0))
 
