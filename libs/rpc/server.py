@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 from google.protobuf import descriptor_pool
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -195,7 +196,7 @@ class _Gate(grpc.aio.ServerInterceptor):
                 try:
                     self._begin(bound, refusal, context)
                     inner: Any = handler.stream_unary or handler.unary_unary
-                    response = await inner(request, context)
+                    response = await inner(_readable(request, handler), context)
                 except Exception as error:  # noqa: BLE001 - the one place that answers every error
                     await self._fail(error, method, context)
                 _calls.labels(method, "OK").inc()
@@ -205,7 +206,7 @@ class _Gate(grpc.aio.ServerInterceptor):
             try:
                 self._begin(bound, refusal, context)
                 inner: Any = handler.stream_stream or handler.unary_stream
-                async for response in inner(request, context):
+                async for response in inner(_readable(request, handler), context):
                     yield response
             except Exception as error:  # noqa: BLE001 - the one place that answers every error
                 await self._fail(error, method, context)
@@ -219,7 +220,8 @@ class _Gate(grpc.aio.ServerInterceptor):
         }[handler.request_streaming, handler.response_streaming]
         behaviour = answer_many if handler.response_streaming else answer_once
         return cast(
-            "Handler", make(behaviour, handler.request_deserializer, handler.response_serializer)
+            "Handler",
+            make(behaviour, _reader(handler.request_deserializer), handler.response_serializer),
         )
 
     @staticmethod
@@ -248,3 +250,37 @@ class _Gate(grpc.aio.ServerInterceptor):
 
 def _text(value: str | bytes | None) -> str:
     return value if isinstance(value, str) else ""
+
+
+class _Unreadable:
+    """Stands for a message that is not the protobuf that the method takes."""
+
+
+_UNREADABLE = _Unreadable()
+
+
+def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Read a message without raising: gRPC would answer UNKNOWN, with the decoder's own words."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data) if deserialize is not None else data
+        except DecodeError:
+            return _UNREADABLE
+
+    return read
+
+
+def _readable(request: Any, handler: Handler) -> Any:
+    return _each_readable(request) if handler.request_streaming else _checked(request)
+
+
+async def _each_readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
+
+
+def _checked(request: Any) -> Any:
+    if request is _UNREADABLE:
+        raise PawlError("bad_request", "the message is not the protobuf that this method takes")
+    return request

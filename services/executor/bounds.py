@@ -19,6 +19,10 @@ class Allowance:
     seconds: float | None
     word: str
 
+    def is_exceeded_by(self, elapsed: float) -> bool:
+        """Whether a step that took `elapsed` seconds took too long."""
+        return self.seconds is not None and elapsed > self.seconds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:

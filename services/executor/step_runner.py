@@ -98,11 +98,15 @@ class StepRunner:
         """The tool's output, within the step's time. However the wait ends, the tool has been
         stopped.
         """
-        allowance = work.bounds.allowance(self._clock.monotonic())
-        call = asyncio.create_task(_guarded(work, draft, self._context(work)))
         began = self._clock.monotonic()
+        allowance = work.bounds.allowance(began)
+        call = asyncio.create_task(_guarded(work, draft, self._context(work)))
         try:
             await asyncio.wait({call}, timeout=allowance.seconds)
+            if call.done() and allowance.is_exceeded_by(self._clock.monotonic() - began):
+                # It kept the loop busy, so that the wait could not end before it came back.
+                late = None if call.cancelled() else call.exception()
+                raise work.bounds.timed_out(allowance.word) from late
             if call.cancelled():
                 raise StepFailed(
                     FailureCode.TOOL_ERROR, f"{work.tool.ref.label} gave up its own call"

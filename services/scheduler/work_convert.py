@@ -43,8 +43,12 @@ def hello(message: work_pb.Hello) -> ExecutorHello:
     boot_id = parse_id(message.boot_id)
     if boot_id is None:
         raise field_error("validation_failed", "hello.boot_id", "it is not a UUID")
-    if not 1 <= len(message.executor_id) <= MAX_NAME:
-        raise field_error("validation_failed", "hello.executor_id", "it needs 1 to 128 characters")
+    if not (1 <= len(message.executor_id) <= MAX_NAME and message.executor_id.isprintable()):
+        raise field_error(
+            "validation_failed", "hello.executor_id", "it needs 1 to 128 printable characters"
+        )
+    if not all(tool_ref_from_proto(tool).offer.isprintable() for tool in message.tools):
+        raise field_error("validation_failed", "hello.tools", "a tool's name is not printable")
     if not 1 <= message.slots <= MAX_SLOTS:
         raise field_error("validation_failed", "hello.slots", f"it must be 1 to {MAX_SLOTS}")
     return ExecutorHello(

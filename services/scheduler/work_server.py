@@ -62,6 +62,8 @@ async def _read(
         await session.finish()
     except asyncio.CancelledError:
         raise
+    except PawlError as error:
+        session.end(error)
     except Exception as error:
         log.exception("stream cannot be read", executor_id=session.stream.executor_id)
         session.end(PawlError("internal", f"the stream cannot be read: {type(error).__name__}"))

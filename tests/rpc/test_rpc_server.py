@@ -157,6 +157,17 @@ async def test_a_refusal_of_any_length_fits_into_the_trailers(channel: RpcChanne
     assert 1 <= len(refused.value.errors) < 20
 
 
+async def test_what_is_no_protobuf_is_a_bad_request(server: RpcServer) -> None:
+    token = ServiceTokens("scheduler", RING.private["scheduler"]).token_for("planner")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as raw:
+        call: Any = raw.unary_unary(f"/{NAME}/BuildPlan")
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await call(b"\xff\xff", metadata=(("authorization", f"Bearer {token}"),), timeout=5)
+
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "DecodeError" not in (failed.value.details() or "")
+
+
 async def test_raw_status_carries_the_code_of_the_table(server: RpcServer) -> None:
     token = ServiceTokens("scheduler", RING.private["scheduler"]).token_for("planner")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as raw:

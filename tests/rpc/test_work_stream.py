@@ -358,6 +358,12 @@ async def test_callers_may_not_work(world: SchedulerWorld) -> None:
         (work_pb.WorkRequest(hello=work_pb.Hello(executor_id="x")), "validation_failed"),
         (
             work_pb.WorkRequest(
+                hello=work_pb.Hello(executor_id="a\0", boot_id=str(uuid4()), slots=1)
+            ),
+            "validation_failed",
+        ),
+        (
+            work_pb.WorkRequest(
                 hello=work_pb.Hello(executor_id="x", boot_id=str(uuid4()), slots=1001)
             ),
             "validation_failed",

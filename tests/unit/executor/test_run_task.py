@@ -172,12 +172,39 @@ async def test_run_task_out_of_total_time_starts_nothing_more() -> None:
     assert len(reporter.reports) == 2
     last = reporter.reports[1]
     assert last.finished is not None
-    assert last.finished.failure is None
+    assert last.finished.failure is not None
+    assert last.finished.output_json is None
     assert last.end is not None
-    assert last.end.failure is not None
+    assert last.end.failure == last.finished.failure
     assert last.end.failure.code == FailureCode.TIMEOUT
     assert last.end.failure.message.startswith("TASK_TIMEOUT: ")
-    assert last.end.failure.step is None
+    assert last.end.failure.step == "fake"
+
+
+@pytest.mark.parametrize("ends", [{}, StepFailed(FailureCode.TOOL_ERROR, "no")])
+async def test_a_tool_that_comes_back_too_late_in_one_go_is_timed_out(
+    ends: Json | StepFailed,
+) -> None:
+    clock = FakeClock()
+
+    async def busy(arguments: dict[str, Json], context: ToolContext) -> Json:
+        del arguments, context
+        clock.seconds += 2
+        if isinstance(ends, StepFailed):
+            raise ends
+        return ends
+
+    registry = make_registry(FakeTool(busy))
+    limits = Limits(max_step_seconds=1)
+    assignment = make_assignment(("fake", {}), registry=registry, limits=limits, clock=clock)
+    reporter = FakeReporter()
+
+    await make_service(registry, clock=clock).run_task(assignment, reporter)
+
+    closed = reporter.reports[1].finished
+    assert closed is not None
+    assert closed.failure is not None
+    assert (closed.failure.code, closed.failure.reason) == (FailureCode.TIMEOUT, "STEP_TIMEOUT")
 
 
 async def test_run_task_handing_over_leaves_the_task_between_steps() -> None:
