@@ -12,12 +12,13 @@ help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing: install Python 3.11 or newer"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11, or does not run; name another: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: the venv module is missing (Debian: apt install python3-venv)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt || { echo "make: the Python package index cannot be reached, or a package is missing there"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . 
+	@echo "Installing into $(VENV), about a minute …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt || { echo "make: the Python package index cannot be reached, or lacks a package for this machine (see above)"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . || { echo "make: Pawl itself cannot be installed (see above); it needs hatchling from the Python package index"; exit 1; }
 	@touch $@
 
 install: $(VENV)/.installed ## Make .venv with the pawl command
@@ -47,7 +48,7 @@ verify-protos: install ## Generated code is fresh, nothing in the protos broke
 	@rm -rf build/pb && $(MAKE) --no-print-directory generate OUT=build/pb
 	diff -r -x __pycache__ build/pb/pawl libs/pb/pawl && buf breaking protos --against protos/baseline.binpb
 
-proto-baseline: ## Accept today's protos as the baseline for breaking changes
+proto-baseline: install ## Accept today's protos as the baseline for breaking changes
 	buf build protos -o protos/baseline.binpb
 
 test: install ## All tests
@@ -78,4 +79,4 @@ lock: ## Pin the requirements anew (needs uv)
 	uv pip compile --quiet --no-header requirements/dev.in -o requirements/dev.txt
 
 clean: ## Remove what make made
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -108,6 +108,7 @@ def document(
         openapi_version="3.1.0",
     )
     models = [(model, "validation") for model in (*bodies, Problem)]
+    # mypy takes "validation" for any string; pydantic names the words that it knows.
     _, schemas = models_json_schema(models, ref_template=SCHEMA_REF + "{model}")  # type: ignore[arg-type]
     components = found.setdefault("components", {})
     known = {**schemas["$defs"], **components.get("schemas", {})}
@@ -141,10 +142,10 @@ def problem_response(status: int) -> dict[str, Any]:
 
 
 REFUSALS: Responses = {
-    status: problem_response(status) for status in (400, 401, 403, 404, 422, 431, 503, 504)
+    status: problem_response(status) for status in (400, 401, 403, 404, 422, 431, 500, 503, 504)
 }
 """`responses` of a route: what it may refuse."""
 BODY_REFUSALS: Responses = REFUSALS | {
-    status: problem_response(status) for status in (409, 413, 415)
+    status: problem_response(status) for status in (408, 409, 413, 415)
 }
 """`responses` of a route that reads a body."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +15,13 @@ from libs.core.recorded_trace import NotATrace
 if TYPE_CHECKING:
     from libs.cli.client import Client
 
+EXIT_READER_LEFT = 128 + 13
+
 app = typer.Typer(
     name="pawl",
     help="Run AI tasks that are planned before they run, bounded, forward-only and verifiable.",
+    epilog="Commands find the server by PAWL_URL and PAWL_API_KEY, else by the ready file of a"
+    " running pawl up.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,9 +39,16 @@ TenantName = Annotated[
 
 
 def main() -> None:
-    """Run the command line. Exit 2: it could not be asked, or the server cannot be reached."""
+    """Run the command line. Exit 2: it could not be asked, or the server cannot be reached.
+
+    Exit 141, as of a program that SIGPIPE ends: whoever read the output left before its end.
+    """
+    from libs.cli.output import ReaderLeft
     from libs.cli.run import BadArgument
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that does not speak UTF-8 shows a ? for an arrow.
+        sys.stdout.reconfigure(errors="replace")
     _add_server_commands(sys.argv[1:])
     try:
         app()
@@ -44,9 +56,9 @@ def main() -> None:
         _leave(error.lines)
     except (Unreachable, NotATrace, BadArgument) as error:
         _leave([str(error)])
-    except BrokenPipeError:
+    except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(EXIT_READER_LEFT)
 
 
 @app.command()

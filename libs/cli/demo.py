@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -46,8 +47,17 @@ def run_demo(url: str | None) -> int:
         for words in wrong:
             out.print(plain(f"  {words}", limit=500))
         return 1
-    out.print(f"All came out as said, in {took:.1f} s. Your turn: pawl up", style="bold green")
+    words = f"All came out as said, in {took:.1f} s. Your turn: {_this_command()} up"
+    out.print(plain(words, limit=500), style="bold green", soft_wrap=True)
     return 0
+
+
+def _this_command() -> str:
+    """What to type here for this program: after `make demo` it need not be on the PATH."""
+    program, here = Path(sys.argv[0]).absolute(), Path.cwd()
+    if program.name != "pawl" or not program.is_relative_to(here):
+        return "pawl"
+    return str(program.relative_to(here))
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from libs.cli.client import Client
 from libs.cli.follow import task_path
-from libs.cli.output import console, plain
+from libs.cli.output import console, plain, print_line
 from libs.cli.trace import event_row
 
 _BEGINNING = "0"
@@ -27,8 +26,7 @@ def show_events(client: Client, *, task_id: str | None, follow: bool, as_json: b
     try:
         for event in _events(client, task_id, follow=follow):
             if as_json:
-                sys.stdout.write(json.dumps(event) + "\n")
-                sys.stdout.flush()
+                print_line(json.dumps(event))
             else:
                 out.print(_line(event), soft_wrap=True)
     except KeyboardInterrupt:

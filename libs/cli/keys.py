@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from libs.cli.client import Client
-from libs.cli.output import console, error_console, print_json, table
+from libs.cli.output import console, day_text, error_console, print_json, table
 
 _PATH = "/v1/keys"
 
@@ -32,10 +32,11 @@ def list_keys(client: Client, *, tenant: str | None, as_json: bool) -> int:
         print_json(keys)
         return 0
     rows = [
-        (k["id"], k["display"], k["mode"], k.get("name", ""), _standing(k), k["created_at"])
+        (f"{k['display']}\n{k['id']}", k.get("name", ""), _standing(k), day_text(k["created_at"]))
         for k in keys
     ]
-    console().print(table("Keys", ("id", "key", "mode", "name", "standing", "made"), rows))
+    columns = ("key and its id", "name", "standing", "made")
+    console().print(table("Keys", columns, rows, whole=columns[0]))
     return 0
 
 
@@ -51,5 +52,5 @@ def revoke_key(client: Client, key_id: str, *, as_json: bool) -> int:
 
 def _standing(key: dict[str, Any]) -> str:
     if key.get("revoked_at"):
-        return f"revoked {key['revoked_at']}"
-    return f"until {key['expires_at']}" if key.get("expires_at") else "valid"
+        return f"revoked {day_text(key['revoked_at'])}"
+    return f"until {day_text(key['expires_at'])}" if key.get("expires_at") else "valid"

@@ -24,9 +24,21 @@ _STYLES = {
 }
 
 
+class ReaderLeft(Exception):  # noqa: N818 - what happened, in two words
+    """Whoever read standard output left before its end.
+
+    rich and click would leave with 1, which means something else in `run` and `verify`.
+    """
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise ReaderLeft
+
+
 def console() -> Console:
     """The console of standard output."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=False)
+    return _Output(file=sys.stdout, highlight=False, soft_wrap=False)
 
 
 def error_console() -> Console:
@@ -61,13 +73,21 @@ def styled(word: str) -> Text:
     return text
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table with a title above; cells that are not Text yet are made plain."""
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: str = ""
+) -> Table:
+    """A table with a title above; cells that are not Text yet are made plain.
+
+    The column named `whole` is never folded: what people copy from it stays in one piece.
+    """
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
+    cells = [[cell if isinstance(cell, Text) else plain(cell) for cell in row] for row in rows]
+    for place, column in enumerate(columns):
+        is_whole = column == whole
+        widest = max((_widest_line(row[place]) for row in cells if is_whole), default=None)
+        made.add_column(column, overflow="fold", min_width=widest)
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
@@ -88,7 +108,21 @@ def pretty_json(value: Any) -> JSON:
 
 def print_json(value: Any) -> None:
     """A value as JSON for programs: plain, on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    print_line(json.dumps(value, indent=2))
+
+
+def print_line(line: str) -> None:
+    """A line for programs, on standard output at once. Raises ReaderLeft."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderLeft from error
+
+
+def day_text(time: str) -> str:
+    """The day of an RFC 3339 time; the whole of it is in the JSON."""
+    return time[:10]
 
 
 def seconds_text(milliseconds: float | None) -> str:
@@ -96,6 +130,10 @@ def seconds_text(milliseconds: float | None) -> str:
     if milliseconds is None:
         return "–"
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def _widest_line(cell: Text) -> int:
+    return max(line.cell_len for line in cell.split())
 
 
 def _visible(character: str) -> str:

@@ -61,7 +61,7 @@ def read_argument(text: str, option: str) -> dict[str, Any]:
     except OSError as error:
         raise BadArgument(f"{option}: {text[1:]} cannot be read: {error.strerror}") from error
     except (PawlError, UnicodeEncodeError) as error:
-        raise BadArgument(f"{option}: {str(error).replace('the body', 'the JSON', 1)}") from error
+        raise BadArgument(f"{option}: {str(error).replace('the body', 'it', 1)}") from error
 
 
 def run_task(
@@ -112,7 +112,7 @@ def print_end(task: dict[str, Any], out: Console) -> None:
     """Why an ended task failed; nothing when it succeeded."""
     failure = task.get("failure")
     if failure:
-        out.print(styled(str(task["status"])), end="")
         where = f" in step {failure['index']} ({failure['step']})" if failure.get("index") else ""
         reason = f", {failure['reason']}" if failure.get("reason") else ""
-        out.print(plain(f"{where}: {failure['code']}{reason}: {failure['message']}", limit=4000))
+        words = plain(f"{where}: {failure['code']}{reason}: {failure['message']}", limit=4000)
+        out.print(styled(str(task["status"])) + words)

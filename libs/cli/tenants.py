@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libs.cli.client import Client
-from libs.cli.output import console, print_json, table
+from libs.cli.output import console, day_text, print_json, table
 
 _PATH = "/v1/tenants"
 
@@ -25,6 +25,6 @@ def list_tenants(client: Client, *, as_json: bool) -> int:
     if as_json:
         print_json(tenants)
         return 0
-    rows = [(t["name"], t["tier"], t["id"], t["created_at"]) for t in tenants]
-    console().print(table("Tenants", ("name", "tier", "id", "made"), rows))
+    rows = [(t["name"], t["tier"], t["id"], day_text(t["created_at"])) for t in tenants]
+    console().print(table("Tenants", ("name", "tier", "id", "made"), rows, whole="id"))
     return 0

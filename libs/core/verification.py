@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from libs.core.canonical import Json, same_json
+from libs.core.canonical import Json, doubles, same_json
 from libs.core.errors import FailureCode, StepFailed
 from libs.core.hashing import RECIPE, step_hash, task_hash, written_plan_hash
 from libs.core.lifecycle import TaskState
@@ -61,9 +61,10 @@ class Report:
 
 def verify(trace: Json, *, expected_task_hash: str | None = None) -> Report:
     """Check a trace, or its verification block alone. Raises NotATrace when it is neither."""
-    recorded = read_trace(trace)
-    block, shown = recorded.block, recorded.shown
     try:
+        # Steps saw 1e20 as the double that it is; a reader of the trace's JSON sees an integer.
+        recorded = read_trace(doubles(trace))
+        block, shown = recorded.block, recorded.shown
         checks = tuple(_checks(block, shown, expected_task_hash))
     except ValueError as error:
         raise NotATrace(str(error)) from error

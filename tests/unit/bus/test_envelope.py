@@ -143,7 +143,7 @@ def test_decode_refuses_a_bad_header(name: str, text: str | None) -> None:
     ],
 )
 def test_decode_refuses_a_bad_record(field: str, text: str, words: str) -> None:
-    record = replace(make_record(), **{field: text})  # type: ignore[arg-type]
+    record = replace(make_record(), **{field: text})  # type: ignore[arg-type]  # all are strings
 
     with pytest.raises(UnreadableEventError, match=words):
         decode(record)

@@ -108,6 +108,21 @@ def test_run_exits_1_and_says_why_when_the_task_failed(pawl: Pawl, fake: FakeSer
     assert "failed in step 2 (math): TOOL_ERROR, MATH_DOMAIN: division by zero" in done.err
 
 
+def test_run_folds_a_long_reason_at_the_width_of_the_terminal(
+    pawl: Pawl, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    failure = {"step": "math", "index": 2, "code": "TOOL_ERROR", "message": "word " * 40}
+    fake.json(_EXECUTE, {"task_id": TASK_ID, "status": "queued"})
+    fake.json(_TASK, _task("failed", failure=failure))
+    fake.events(_EVENTS)
+
+    done = pawl("run", "--topic", "x")
+
+    assert max(map(len, done.err.splitlines())) <= 80
+    assert "failed in step 2 (math): TOOL_ERROR: word word" in done.err
+
+
 def test_run_takes_up_a_stream_that_ended_early_after_the_last_event(
     pawl: Pawl, fake: FakeServer
 ) -> None:
@@ -143,8 +158,8 @@ def test_run_exits_2_when_it_is_refused(pawl: Pawl, fake: FakeServer) -> None:
     [
         (["run"], "say what to run"),
         (["run", "--plan", "@/no/such/file"], "--plan: /no/such/file cannot be read"),
-        (["run", "--plan", "[1]"], "--plan: the JSON is an array; it must be an object"),
-        (["run", "--definition", "{"], "--definition: the JSON is not JSON"),
+        (["run", "--plan", "[1]"], "--plan: it is an array; it must be an object"),
+        (["run", "--definition", "{"], "--definition: it is not JSON"),
         (["run", "--definition", '{"a": NaN}'], "--definition: NaN is not a number"),
         (["run", "--definition", '{"a": 1, "a": 2}'], "occurs twice"),
         (["run", "--max-steps", "x"], "Invalid value"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.recorded_traces import AT, EVENTS, TASK_ID, make_trace, make_unplanned_trace
 from tests.unit.cli.conftest import Pawl
 from tests.unit.cli.fake_server import FakeServer
@@ -124,6 +126,23 @@ def test_keys_are_listed_and_revoked(pawl: Pawl, fake: FakeServer) -> None:
     assert "valid" in listed.out
     assert "revoked 2026" in listed.out
     assert "is revoked" in gone.out
+
+
+def test_lists_keep_ids_in_one_piece_in_80_columns(
+    pawl: Pawl, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    tenant = {"id": _KEY["id"], "name": "n" * 64, "tier": "enterprise", "created_at": AT}
+    revoked = _KEY | {"name": "n" * 64, "revoked_at": AT}
+    fake.json("GET /v1/keys", {"data": [revoked], "next_cursor": None})
+    fake.json("GET /v1/tenants", {"data": [tenant], "next_cursor": None})
+
+    keys, tenants = pawl("keys", "list").out, pawl("tenants", "list").out
+
+    for listed in (keys, tenants):
+        assert str(_KEY["id"]) in listed
+        assert max(map(len, listed.splitlines())) <= 80
+    assert str(_KEY["display"]) in keys
 
 
 def test_help_names_every_command(pawl: Pawl) -> None:

@@ -155,3 +155,25 @@ def test_verify_needs_no_environment_and_reads_standard_input() -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_left_is_not_taken_for_a_verdict(tmp_path: Path, options: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "libs.cli", "verify", _file(tmp_path, make_trace()), *options]
+
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_terminal_without_utf_8_gets_what_it_can_show(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "libs.cli", "verify", _file(tmp_path, make_trace())]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+
+    done = subprocess.run(command, env=ascii_only, capture_output=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Every hash matches." in done.stdout

@@ -59,7 +59,7 @@ def test_canonical_writes_numbers_as_ecmascript_does(value: float, text: str) ->
 
 @given(_json)
 def test_canonical_is_what_the_reference_implementation_writes(value: object) -> None:
-    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
+    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]  # JSON
 
 
 @pytest.mark.parametrize("number", [1e-4, 9.999e-5, 2.0**53 - 0.5, 2.0**53, 1e15 + 0.3, 1e16, -0.0])
@@ -67,7 +67,7 @@ def test_canonical_is_what_the_reference_implementation_writes(value: object) ->
 def test_canonical_writes_a_number_the_same_wherever_it_stands(number: float, shape: str) -> None:
     value = {"alone": number, "in a list": ["a", number], "in an object": {"a": number}}[shape]
 
-    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
+    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]  # JSON
 
 
 def test_canonical_of_a_large_input_takes_a_moment() -> None:

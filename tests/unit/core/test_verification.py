@@ -76,6 +76,21 @@ def test_spelling_of_numbers_and_order_of_keys_do_not_matter() -> None:
     assert verify(trace).holds
 
 
+def test_whole_numbers_beyond_the_safe_integers_do_not_matter() -> None:
+    trace = make_trace()
+    _step(trace, 1)["output"] = {"result": 10**20}
+    _step(trace, 2)["resolved_input"] = {"expression": "a*2", "variables": {"a": 10**20}}
+    for index in (1, 2):
+        shown = trace["steps"][index - 1]
+        shown |= {"input": _step(trace, index)["resolved_input"]}
+        shown |= {"output": _step(trace, index)["output"]}
+    rehash(trace)
+
+    report = verify(json.loads(json.dumps(trace)))
+
+    assert report.holds, report.first_difference
+
+
 _CHANGES: list[tuple[str, Change, str, str]] = [
     ("recipe", lambda t: _block(t).update(recipe="pawl:v2"), "recipe", "pawl:v2"),
     ("input", lambda t: _block(t).update(task_input={"topic": "x"}), "plan", "plan hash differs"),

@@ -64,7 +64,7 @@ def clock() -> StillClock:
 
 async def test_a_token_is_reused_for_a_second(clock: StillClock) -> None:
     auth = Auth(clock)
-    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]
+    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]  # a fake
 
     tokens = []
     for seconds in (0.0, 0.99, 1.0, 1.5, 2.0):
@@ -76,7 +76,7 @@ async def test_a_token_is_reused_for_a_second(clock: StillClock) -> None:
 
 async def test_a_token_is_not_used_to_its_very_end(clock: StillClock) -> None:
     auth = Auth(clock, seconds=0.7)
-    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]
+    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]  # a fake
     await callers.token(header())
 
     clock.seconds = 0.25
@@ -87,7 +87,7 @@ async def test_a_token_is_not_used_to_its_very_end(clock: StillClock) -> None:
 async def test_a_refusal_is_remembered_for_a_second(clock: StillClock) -> None:
     auth = Auth(clock)
     auth.refusal = PawlError("unauthenticated", "no")
-    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]
+    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]  # a fake
 
     for seconds in (0.0, 0.5, 1.0):
         clock.seconds = seconds
@@ -101,7 +101,7 @@ async def test_a_refusal_is_remembered_for_a_second(clock: StillClock) -> None:
 async def test_an_outage_is_not_remembered(clock: StillClock) -> None:
     auth = Auth(clock)
     auth.refusal = PawlError("unavailable", "away")
-    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]
+    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]  # a fake
     with pytest.raises(PawlError) as caught:
         await callers.token(header())
     auth.refusal = None
@@ -115,7 +115,7 @@ async def test_an_outage_is_not_remembered(clock: StillClock) -> None:
 async def test_one_question_serves_all_who_wait(clock: StillClock) -> None:
     auth = Auth(clock)
     auth.open.clear()
-    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]
+    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]  # a fake
     waiting = [asyncio.create_task(callers.token(header())) for _ in range(9)]
     other = asyncio.create_task(callers.token(header(1)))
     await asyncio.sleep(0)
@@ -133,7 +133,7 @@ async def test_nobody_left_to_hear_an_outage_is_no_error(clock: StillClock) -> N
     auth = Auth(clock)
     auth.open.clear()
     auth.refusal = PawlError("unavailable", "away")
-    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]
+    callers = Callers(auth, clock=clock)  # type: ignore[arg-type]  # a fake
     waiting = asyncio.create_task(callers.token(header()))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -147,7 +147,7 @@ async def test_nobody_left_to_hear_an_outage_is_no_error(clock: StillClock) -> N
 
 async def test_many_keys_do_not_fill_the_memory(clock: StillClock) -> None:
     auth = Auth(clock)
-    callers = Callers(auth, clock=clock, max_remembered=40)  # type: ignore[arg-type]
+    callers = Callers(auth, clock=clock, max_remembered=40)  # type: ignore[arg-type]  # a fake
 
     for number in range(61):
         await callers.token(header(number))

@@ -28,7 +28,7 @@ def make_submission(**changes: object) -> Submission:
         "fingerprint": "",
         "wait_seconds": 0.0,
     }
-    return Submission(**fields | changes)  # type: ignore[arg-type]
+    return Submission(**fields | changes)  # type: ignore[arg-type]  # a test names its own
 
 
 def test_input_becomes_canonical() -> None:
