@@ -72,6 +72,23 @@ class Dispatcher:
         """
         if self._is_draining:
             raise unavailable("this scheduler is stopping; connect again")
+        opened = await self._opened(hello)
+        session = opened.session
+        boot_id = session.stream.boot_id
+        claiming = asyncio.create_task(session.claim_loop())
+        claiming.add_done_callback(lambda task: _claims_ended(task, session))
+        try:
+            yield opened
+        finally:
+            if self._sessions.get(boot_id) is session:
+                del self._sessions[boot_id]
+            session.close()
+            claiming.cancel()
+            await asyncio.gather(claiming, return_exceptions=True)
+            log.info("executor disconnected", executor_id=session.stream.executor_id)
+
+    async def _opened(self, hello: ExecutorHello) -> Opened:
+        """The session of a hello, as its boot's newest, with what it holds already."""
         stream = Stream(
             boot_id=hello.boot_id,
             stream_id=uuid4(),
@@ -108,19 +125,7 @@ class Dispatcher:
             assigned_again=len(found.again),
             lost=len(found.lost),
         )
-        claiming = asyncio.create_task(session.claim_loop())
-        claiming.add_done_callback(lambda task: _claims_ended(task, session))
-        try:
-            yield Opened(
-                session=session, keep=tuple(t.task_id for t in found.keep), stop=found.stop
-            )
-        finally:
-            if self._sessions.get(stream.boot_id) is session:
-                del self._sessions[stream.boot_id]
-            session.close()
-            claiming.cancel()
-            await asyncio.gather(claiming, return_exceptions=True)
-            log.info("executor disconnected", executor_id=stream.executor_id)
+        return Opened(session=session, keep=tuple(t.task_id for t in found.keep), stop=found.stop)
 
     async def drain(self) -> None:
         """Give no more work, write and acknowledge what has come, then end every stream."""
