@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
@@ -54,11 +56,24 @@ async def open_pool(
 
     Whoever asks waits at most 2 s for a connection (PoolTimeout); a statement runs at most 5 s.
     `name` is the application name seen in pg_stat_activity. With `hot`, plans use indexes only. The
-    pool opens at once and connects in the background; close it with `await pool.close()`.
+    pool opens at once and connects in the background; close it with `await pool.close()`. A
+    connection that the server has closed meanwhile is not given out.
     """
     settings = _SHARED_SETTINGS | (_HOT_SETTINGS if hot else {})
     given = str(conninfo_to_dict(dsn).get("options") or "")
     options = " ".join([given, *(f"-c {key}={value}" for key, value in settings.items())]).strip()
+
+    async def check(connection: Connection) -> None:
+        if not _has_heard(connection):
+            return
+        try:
+            await pool.check_connection(connection)
+        except psycopg.Error:
+            # A server that goes away takes all of them along. Found one by one they would use up
+            # the time of whoever asks: the pool pauses longer after each.
+            await pool.check()
+            raise
+
     pool: Pool = AsyncConnectionPool(
         dsn,
         kwargs={
@@ -76,10 +91,21 @@ async def open_pool(
         timeout=WAIT_SECONDS,
         reconnect_timeout=RECONNECT_SECONDS,
         max_idle=IDLE_SECONDS,
+        check=check,
         open=False,
     )
     await pool.open()
     return pool
+
+
+def _has_heard(connection: Connection) -> bool:
+    """Whether the server has said something while nobody asked: mostly its farewell. No round trip.
+
+    psycopg.OperationalError when the connection is closed on this side.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def refuse_privileged(pool: Pool, schema: str) -> None:

@@ -33,7 +33,7 @@ async def end_leftover(cluster: Path) -> None:
 
 def _read_pid(pid_file: Path) -> int | None:
     try:
-        first_line = pid_file.read_text(encoding="utf-8").partition("\n")[0]
+        first_line = pid_file.read_text(encoding="ascii", errors="replace").partition("\n")[0]
     except FileNotFoundError:
         return None
     return int(first_line) if first_line.isdecimal() else None

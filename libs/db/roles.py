@@ -11,6 +11,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from libs.process.env import ConfigError
+
 SERVICES = ("auth", "planner", "scheduler", "artifact")
 """The services that have a schema and a role `pawl_<service>`."""
 
@@ -20,7 +22,10 @@ INSPECTOR = "inspector"
 
 def service_dsn(owner_dsn: str, service: str, secrets_dir: Path) -> str:
     """The URL of the same database for the role `pawl_<service>` (or `inspector`)."""
-    password = _password_file(secrets_dir, service).read_text(encoding="ascii").strip()
+    path = _password_file(secrets_dir, service)
+    password = _kept_password(path)
+    if password is None:
+        raise ConfigError(f"there is no password in {path}: run `pawl migrate`")
     return with_user(owner_dsn, user=f"pawl_{service}", password=password)
 
 
@@ -70,14 +75,12 @@ def ensure_roles(connection: psycopg.Connection, *, secrets_dir: Path) -> tuple[
 
 
 def roles_are_known(connection: psycopg.Connection, *, secrets_dir: Path) -> bool:
-    """Whether every role exists and has its password file."""
+    """Whether every role exists and is let in by its kept password."""
     names = (*SERVICES, INSPECTOR)
-    if not all(_password_file(secrets_dir, name).is_file() for name in names):
-        return False
     found = connection.execute(
         "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", ([f"pawl_{n}" for n in names],)
     ).fetchall()
-    return len(found) == len(names)
+    return len(found) == len(names) and all(_opens(connection, n, secrets_dir) for n in names)
 
 
 def _ensure_role(connection: psycopg.Connection, name: str, secrets_dir: Path) -> bool:
@@ -87,25 +90,30 @@ def _ensure_role(connection: psycopg.Connection, name: str, secrets_dir: Path) -
         connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
         is not None
     )
-    if exists and path.is_file() and _opens(connection, role, path):
+    if exists and _opens(connection, name, secrets_dir):
         return False
-    if not path.is_file():
-        _write_secret(path, secrets.token_urlsafe(32))
+    password = None if exists else _kept_password(path)
+    if password is None:
+        # A kept one that does not fit may be a part of the right one, and easy to guess.
+        password = secrets.token_urlsafe(32)
+        _write_secret(path, password)
     verb = sql.SQL(
         "ALTER ROLE {} LOGIN PASSWORD {}" if exists else "CREATE ROLE {} LOGIN PASSWORD {}"
     )
     # The server is sent the verifier, so that the password itself never stands in its log.
     verifier = connection.pgconn.encrypt_password(
-        path.read_bytes().strip(), role.encode(), b"scram-sha-256"
+        password.encode(), role.encode(), b"scram-sha-256"
     )
     connection.execute(verb.format(sql.Identifier(role), sql.Literal(verifier.decode())))
     return True
 
 
-def _opens(connection: psycopg.Connection, role: str, path: Path) -> bool:
-    """Whether the kept password lets `role` in (another Pawl may have changed it)."""
-    password = path.read_text(encoding="ascii").strip()
-    dsn = with_user(connection.info.dsn, user=role, password=password)
+def _opens(connection: psycopg.Connection, name: str, secrets_dir: Path) -> bool:
+    """Whether the kept password lets the role in (another Pawl may have changed it)."""
+    password = _kept_password(_password_file(secrets_dir, name))
+    if password is None:
+        return False
+    dsn = with_user(connection.info.dsn, user=f"pawl_{name}", password=password)
     try:
         psycopg.connect(dsn, connect_timeout=5).close()
     except psycopg.OperationalError as error:
@@ -114,6 +122,15 @@ def _opens(connection: psycopg.Connection, role: str, path: Path) -> bool:
             raise
         return False
     return True
+
+
+def _kept_password(path: Path) -> str | None:
+    """The password in the file; None when there is none, or what is there cannot be one."""
+    try:
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    return text if text and text.isascii() and text.isprintable() else None
 
 
 def _write_secret(path: Path, secret: str) -> None:

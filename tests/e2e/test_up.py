@@ -138,6 +138,65 @@ async def test_second_up_on_the_same_directory_is_refused(data_dir: Path, start:
     assert first.ready_now() == ready
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("secrets/api_key", b"\xd1\x00\n"),
+        ("secrets/db_scheduler_password", b""),
+        ("secrets/db_scheduler_password", b"\x9e"),
+        ("secrets/service_executor.jwk", b'{"kty'),
+        ("secrets/public_keys.json", b""),
+        ("state.json", b'{"ports": {"gateway-1.listen": 99999}, "processes": {}}'),
+    ],
+)
+async def test_damaged_file_does_not_keep_it_from_starting(
+    data_dir: Path, start: StartUp, name: str, kept: bytes
+) -> None:
+    (data_dir / name).write_bytes(kept)
+
+    up = start(data_dir)
+
+    assert (await up.ready()).pid == up.process.pid
+    assert (data_dir / name).read_bytes() != kept
+    assert "Traceback" not in up.console
+
+
+@pytest.mark.parametrize("place", ["nowhere/ready.json", "taken"])
+async def test_ready_file_that_cannot_be_written_is_said_at_once(
+    data_dir: Path, tmp_path: Path, start: StartUp, place: str
+) -> None:
+    (tmp_path / "taken").mkdir()
+
+    up = start(data_dir, "--ready-file", str(tmp_path / place))
+
+    assert await up.ended() == 2
+    assert f"cannot write the ready file {tmp_path / place}" in up.console
+
+
+async def test_damaged_note_of_the_database_server_does_not_keep_it_from_starting(
+    data_dir: Path, start: StartUp
+) -> None:
+    (data_dir / "pg" / "18" / "cluster" / "postmaster.pid").write_bytes(b"\xff\xfe")
+
+    up = start(data_dir)
+
+    await up.ready()
+    assert "Traceback" not in up.console
+
+
+async def test_database_that_cannot_write_its_files_is_tried_again(
+    data_dir: Path, start: StartUp
+) -> None:
+    in_the_way = data_dir / "pg" / "18" / "cluster" / "pg_hba.conf.pawl"
+    in_the_way.mkdir()
+    up = start(data_dir)
+    await eventually(lambda: "postgres: [Errno 21] Is a directory" in up.console, timeout=20)
+
+    in_the_way.rmdir()
+
+    await up.ready()
+
+
 @pytest.mark.parametrize("service", ["scheduler", "gateway"])
 async def test_killed_service_is_started_again_where_it_was(
     data_dir: Path, start: StartUp, service: str

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from libs.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from libs.db.migrate import migrate
+from libs.db.migrate import is_current, migrate
 from libs.db.pg_install import PACKAGE, choose_user, find_binaries, locate_package, run_as
 from libs.db.roles import service_dsn
 from libs.process.child import OsUser
@@ -325,6 +325,21 @@ async def test_lost_passwords_are_made_anew(postgres: EmbeddedPostgres, tmp_path
         psycopg.connect(service_dsn(postgres.owner_dsn, "auth", tmp_path / "first"))
     password = tmp_path / "second" / "db_auth_password"
     assert password.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kept", [b"", b"abc", b"\x9e\xff\n", b"another one than the role's"])
+async def test_password_that_does_not_fit_is_made_anew(
+    postgres: EmbeddedPostgres, tmp_path: Path, kept: bytes
+) -> None:
+    migrate(postgres.owner_dsn, secrets_dir=tmp_path)
+    (tmp_path / "db_auth_password").write_bytes(kept)
+
+    report = migrate(postgres.owner_dsn, secrets_dir=tmp_path)
+
+    assert report.roles == ("pawl_auth",)
+    psycopg.connect(service_dsn(postgres.owner_dsn, "auth", tmp_path)).close()
+    assert len((tmp_path / "db_auth_password").read_bytes()) > 40
+    assert is_current(postgres.owner_dsn, secrets_dir=tmp_path)
 
 
 async def test_service_roles_reach_the_server_by_their_own_address(

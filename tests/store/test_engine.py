@@ -119,6 +119,22 @@ async def test_pool_serves_again_after_its_sessions_were_ended(database: Databas
     await pool.close()
 
 
+async def test_sessions_that_ended_while_they_were_idle_reach_no_caller(database: Database) -> None:
+    pool = await open_pool(database.dsn("auth"), name="idle", min_size=4, max_size=4)
+    await pool.wait()
+    async with await psycopg.AsyncConnection.connect(database.owner_dsn, autocommit=True) as owner:
+        await owner.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE application_name = 'idle' AND datname = current_database()"
+        )
+
+    for _ in range(4):
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    await pool.close()
+
+
 def test_lost_database_is_told_with_a_time_to_come_back() -> None:
     refusal = unavailable(PoolTimeout("none free"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 from libs.cli.up.files import write_atomically
 from libs.cli.up.services import Installation
@@ -17,8 +18,8 @@ _REFUSED = 1
 async def ensure_api_key(installation: Installation) -> str:
     """The kept key if auth accepts it, else a new one. ConfigError when auth cannot say."""
     path = installation.data_dir.api_key_file
-    if path.is_file():
-        kept = path.read_text(encoding="ascii").strip()
+    kept = _kept(path)
+    if kept:
         code, _, said = await _auth(installation, "check-key", stdin=kept)
         if code == 0:
             return kept
@@ -31,6 +32,14 @@ async def ensure_api_key(installation: Installation) -> str:
     key = str(json.loads(answer)["api_key"])
     write_atomically(path, key + "\n")
     return key
+
+
+def _kept(path: Path) -> str:
+    """The key in the file; empty when there is none, or what is there cannot be one."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""
 
 
 async def _auth(

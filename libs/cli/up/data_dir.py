@@ -77,6 +77,8 @@ class DataDir:
             self.postgres.parent.mkdir(mode=0o711, exist_ok=True)
             for private in (self.secrets, self.logs):
                 private.mkdir(mode=0o700, exist_ok=True)
+                # A copy or a backup may have opened them.
+                private.chmod(0o700)
         except OSError as error:
             raise ConfigError(
                 f"cannot use {self.path} as data directory ({error.strerror}: {error.filename}): "

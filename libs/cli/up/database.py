@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg
 
 from libs.cli.up.data_dir import DataDir
+from libs.cli.up.service_keys import keys_are_whole
+from libs.cli.up.services import MODULES
 from libs.cli.up.supervisor import StartFailedError
 from libs.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from libs.db.migrate import is_current
@@ -53,7 +55,8 @@ class PostgresProcess:
         """Start the server, and wait for its recovery if it had crashed."""
         try:
             await self._postgres.start()
-        except (EmbeddedPostgresError, TimeoutError) as error:
+        except (EmbeddedPostgresError, OSError) as error:
+            # OSError: of a full disk, say; and the time that was up is one too.
             raise StartFailedError(str(error)) from error
 
     async def wait(self) -> int:
@@ -82,7 +85,7 @@ class Preparation:
         In a process of its own, so that this one never loads what only the first start needs.
         ConfigError says what went wrong.
         """
-        keys_exist = (self.data_dir.secrets / "public_keys.json").is_file()
+        keys_exist = keys_are_whole(self.data_dir.secrets, services=MODULES)
         try:
             current = is_current(self.owner_dsn, secrets_dir=self.data_dir.secrets)
         except psycopg.OperationalError as error:

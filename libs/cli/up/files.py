@@ -8,11 +8,26 @@ from pathlib import Path
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Replace `path` by a file with this text and mode."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    partial = _partial(path)
+    descriptor = _make(partial, mode=mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """OSError when a file could not be made there now; nothing is left behind."""
+    partial = _partial(path)
+    os.close(_make(partial, mode=0o600))
+    partial.unlink()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _make(partial: Path, *, mode: int) -> int:
+    partial.unlink(missing_ok=True)
+    return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

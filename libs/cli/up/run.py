@@ -18,6 +18,7 @@ from libs.cli.up.api_key import ensure_api_key
 from libs.cli.up.console import UpConsole, readable
 from libs.cli.up.data_dir import DataDir
 from libs.cli.up.database import DATABASE_URL, PostgresProcess, Preparation
+from libs.cli.up.files import check_writable
 from libs.cli.up.leftovers import end_leftovers
 from libs.cli.up.ports import choose_http_port, choose_ports
 from libs.cli.up.processes import mark_of
@@ -86,7 +87,7 @@ class _Up:
 
     async def run(self) -> int:
         self._watch_signals()
-        self._remove_ready_files()
+        self._clear_ready_files()
         self._console.opening(version=self._version(), data_dir=str(self._data_dir.path))
         body = asyncio.create_task(self._start_and_serve())
         stop = asyncio.create_task(self._stop.wait())
@@ -191,11 +192,14 @@ class _Up:
 
     async def _until_all_serve(self, events: list[asyncio.Event]) -> None:
         everything = asyncio.create_task(_all_set(events))
+        failed = asyncio.create_task(self._supervisor.failed())
         try:
-            waited: set[asyncio.Future[Any]] = {everything, self._hopeless}
+            waited: set[asyncio.Future[Any]] = {everything, failed, self._hopeless}
             done, _ = await asyncio.wait(
                 waited, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
+            if failed in done:
+                failed.result()
             if self._hopeless in done:
                 trouble = self._hopeless.result()
                 raise UpFailedError(
@@ -210,6 +214,7 @@ class _Up:
                 )
         finally:
             everything.cancel()
+            failed.cancel()
 
     def _on_started(self, name: str, pid: int) -> None:
         mark = mark_of(pid)
@@ -275,9 +280,23 @@ class _Up:
                 except OSError as error:
                     self._console.note(f"cannot write {path}: {error.strerror}")
 
+    def _clear_ready_files(self) -> None:
+        """Remove those of an earlier run; ConfigError where none can be written later."""
+        for path in self._ready_paths():
+            try:
+                path.unlink(missing_ok=True)
+                check_writable(path)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot write the ready file {path}: {error.strerror}"
+                ) from error
+
     def _remove_ready_files(self) -> None:
         for path in self._ready_paths():
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self._console.note(f"cannot remove {path}: {error.strerror}")
 
     async def _stop_everything(self) -> None:
         self._console.stopping()

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import psycopg
 
+from libs.cli.up.service_keys import keys_are_whole
 from libs.db.migrate import MigrationReport, migrate
 from libs.process.env import ConfigError, Env
-from libs.rpc.tokens import KeyRing, public_keys_file
+from libs.rpc.tokens import SERVICES, KeyRing
 
 
 def set_up(owner_dsn: str, *, secrets_dir: Path) -> MigrationReport:
-    """Make the keys, when there are none, and migrate."""
-    if not public_keys_file(secrets_dir).is_file():
+    """Make the keys, when they are not whole, and migrate."""
+    if not keys_are_whole(secrets_dir, services=SERVICES):
         KeyRing.generate().write(secrets_dir)
     return migrate(owner_dsn, secrets_dir=secrets_dir)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from libs.cli.up.files import write_atomically
 from libs.cli.up.processes import ProcessMark
 
-Json = dict[str, object]
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +54,18 @@ def _read(path: Path) -> State:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return State(
-            ports={str(name): int(port) for name, port in found["ports"].items()},
+            ports={str(name): _port(port) for name, port in found["ports"].items()},
             processes={
                 str(name): ProcessMark(pid=int(mark["pid"]), started=int(mark["started"]))
                 for name, mark in found["processes"].items()
             },
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return State()
+
+
+def _port(found: int) -> int:
+    port = int(found)
+    if not 0 < port <= _LAST_PORT:
+        raise ValueError(f"{port} is no port")
+    return port

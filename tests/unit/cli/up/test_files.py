@@ -10,7 +10,7 @@ import pytest
 
 from libs.cli.up import ready_file
 from libs.cli.up.data_dir import DataDir, default_data_dir
-from libs.cli.up.files import write_atomically
+from libs.cli.up.files import check_writable, write_atomically
 from libs.cli.up.processes import ProcessMark, environment_of, mark_of
 from libs.cli.up.ready_file import Instance, PostgresEntry, ReadyFile
 from libs.cli.up.state import State, StateFile
@@ -66,7 +66,18 @@ def test_state_survives_and_knows_what_was_started(tmp_path: Path) -> None:
     assert StateFile(tmp_path / "state.json").state == State(ports={"a": 1, "b": 2})
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"ports": 1}', '{"ports": {}, "processes": [1]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"ports": 1}',
+        '{"ports": {}, "processes": [1]}',
+        '{"ports": {"a": 65536}, "processes": {}}',
+        '{"ports": {"a": 0}, "processes": {}}',
+        '{"ports": {"a": 1e999}, "processes": {}}',
+    ],
+)
 def test_state_that_cannot_be_understood_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
 
@@ -90,6 +101,24 @@ def test_file_is_replaced_in_one_go(tmp_path: Path) -> None:
 
     assert path.read_text() == "two"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_place_for_a_file_is_tried_without_leaving_one(tmp_path: Path) -> None:
+    check_writable(tmp_path / "x")
+
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        check_writable(tmp_path / "nowhere" / "x")
+
+
+def test_keys_and_logs_are_closed_to_others_again(tmp_path: Path) -> None:
+    data_dir = DataDir(path=tmp_path)
+    data_dir.create()
+    data_dir.secrets.chmod(0o755)
+
+    data_dir.create()
+
+    assert data_dir.secrets.stat().st_mode & 0o777 == 0o700
 
 
 def test_lock_is_held_by_one_and_names_it(tmp_path: Path) -> None:
