@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -31,6 +33,22 @@ _SECRET_TEXT = re.compile(
 )
 
 
+class _LastingStream:
+    """A stream that drops what it cannot write: a full disk takes lines, never the process."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry `name`: `log.info("task claimed", task_id=...)`."""
     return cast("FilteringBoundLogger", structlog.get_logger(module=name))
@@ -45,13 +63,14 @@ def configure_logs(service: str, *, level: str = "info") -> None:
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     shared = _processors(service)
+    stream = cast("TextIO", _LastingStream(sys.stderr))
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(serializer=_to_json)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_add_logger_name, *shared],
@@ -112,4 +131,8 @@ def _add_logger_name(_logger: WrappedLogger, _method: str, event: EventDict) -> 
 
 def _to_json(event: EventDict, **_options: Any) -> str:
     ordered = {name: event.pop(name) for name in _FIRST if name in event} | dict(event)
-    return orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # Lone surrogates, or a whole number beyond 64 bits: no reason to fail whoever says it.
+        return json.dumps(ordered, default=str, skipkeys=True)

@@ -240,7 +240,8 @@ class WorkSession:
             fate: Fate = await self._writers.put(row)
         except (MalformedReportError, ReportRefusedError) as error:
             return await self._broken(task, progress, error)
-        if fate.verdict is Verdict.OK:
+        if fate.verdict in {Verdict.OK, Verdict.SEEN}:
+            # SEEN: it was written after this stream had looked what its boot holds.
             self._running[task_id] = (task, progress.after(report))
         return fate.verdict
 

@@ -283,6 +283,7 @@ async def test_second_signal_waits_for_nobody(data_dir: Path, start: StartUp) ->
     assert await up.stop() == 0
 
     assert not any(mark_of(pid) for pid in up.pids)
+    assert "starting it again" not in up.console
 
 
 async def test_stop_while_starting_leaves_nothing(tmp_path: Path, start: StartUp) -> None:

@@ -506,6 +506,42 @@ async def test_reports_are_written_while_the_database_comes_back(world: Schedule
     assert rows == [{"n": 9}]
 
 
+async def test_steps_of_a_report_that_is_only_seen_are_counted(world: SchedulerWorld) -> None:
+    boot_id = uuid4()
+    await world.submit({"steps": 3})
+    async with world.executor(boot_id=boot_id, is_manual=True) as executor:
+        assignment = await assigned(executor)
+        await executor.report(begins(assignment, 1))
+        report = closes(assignment, 1, previous=assignment.plan_hash)
+        with psycopg.connect(world.database.owner_dsn) as owner:
+            owner.execute("SELECT FROM scheduler.tasks FOR UPDATE")
+            unanswered = asyncio.create_task(executor.report(report))
+            await eventually(lambda: waits_for_a_lock(world))
+            running = [(assignment.task_id, 1)]
+            async with world.executor(boot_id=boot_id, is_manual=True, running=running) as again:
+                owner.rollback()
+                end = begins(assignment, 0, report_id=9)
+                end.ClearField("started_step_index")
+                end.end.state = State.TASK_STATE_FAILED
+                end.end.failure.code, end.end.failure.message = "INTERNAL", "it broke."
+
+                told = [await again.report(report), await again.report(end)]
+        await asyncio.gather(unanswered, return_exceptions=True)
+
+    assert told == [SEEN, OK]
+    task = await world.get(assignment.task_id)
+    assert task.failure.message == ("it broke. Step 1 of 3 ran, step 2 failed; step 3 did not run.")
+
+
+async def waits_for_a_lock(world: SchedulerWorld) -> bool:
+    return bool(
+        await world.ask(
+            "SELECT 1 AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND usename = 'pawl_scheduler' AND datname = current_database()"
+        )
+    )
+
+
 async def test_drain_gives_no_more_work_and_acknowledges_what_has_come(
     database: Database, keys: KeyRing, tmp_path: Path
 ) -> None:

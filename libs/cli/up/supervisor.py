@@ -174,7 +174,11 @@ class Supervisor:
 
     def kill(self) -> None:
         """Wait for nobody: end those that are being stopped, and those that will be."""
-        for process in [*self._ending, *(process for process, _ in self._keepers.values())]:
+        for process, task in self._keepers.values():
+            # Nobody is there to start it again.
+            task.cancel()
+            process.kill()
+        for process in self._ending:
             process.kill()
 
     async def failed(self) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +59,31 @@ def test_lines_of_libraries_look_the_same(capsys: pytest.CaptureFixture[str]) ->
     assert line["event"] == "task x was slow"
     assert line["module"] == "asyncio"
     assert line["service"] == "auth"
+
+
+def test_full_disk_takes_lines_and_not_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - it cannot be closed well
+    monkeypatch.setattr(sys, "stderr", full)
+    configure_logs("auth")
+
+    get_logger("x").warning("not kept")
+    logging.getLogger("asyncio").warning("not kept")
+
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
+@pytest.mark.parametrize("value", ["a lone \ud800", 2**70])
+def test_what_json_has_no_word_for_is_said_all_the_same(
+    capsys: pytest.CaptureFixture[str], value: object
+) -> None:
+    configure_logs("auth")
+
+    get_logger("x").warning("odd", value=value)
+
+    (line,) = lines(capsys)
+    assert line["event"] == "odd"
+    assert line["value"] == value
 
 
 def test_level_decides_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
