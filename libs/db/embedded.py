@@ -134,12 +134,14 @@ class EmbeddedPostgres:
         EmbeddedPostgresError when the server ends while it starts.
         """
         await end_leftover(self._cluster)
+        if not self._socket_dir.exists():
+            self._socket_dir = self._make_socket_dir()
         self._write_access_files()
         self._child = await start_child(self._spec())
         try:
             await asyncio.wait_for(self._answers(), timeout_seconds)
         except BaseException:
-            await self.stop()
+            await self._end_server()
             raise
 
     async def wait(self) -> int:
@@ -147,7 +149,11 @@ class EmbeddedPostgres:
         return await self._started().wait()
 
     async def stop(self) -> None:
-        """End all sessions and the server (a fast shutdown)."""
+        """End all sessions and the server (a fast shutdown); nothing stays outside `data_dir`."""
+        await self._end_server()
+        self._drop_short_socket_dir()
+
+    async def _end_server(self) -> None:
         if self._child is not None:
             await self._child.stop(grace_seconds=STOP_SECONDS)
 
@@ -243,10 +249,7 @@ class EmbeddedPostgres:
     def _make_socket_dir(self) -> Path:
         """A directory for the socket whose path fits into a socket address."""
         usual = self._data_dir / "run"
-        note = self._data_dir / "socket_dir"
-        if note.exists():
-            shutil.rmtree(note.read_text(encoding="utf-8"), ignore_errors=True)
-            note.unlink()
+        self._drop_short_socket_dir()
         self._make_private(usual)
         if len(os.fsencode(usual / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES:
             return usual
@@ -256,12 +259,22 @@ class EmbeddedPostgres:
             except OSError:
                 continue
             self._give(short)
-            note.write_text(str(short), encoding="utf-8")
+            self._short_note.write_text(str(short), encoding="utf-8")
             return short
         raise ConfigError(
             f"the path {usual} is too long for a socket, and none of {', '.join(_SHORT_PLACES)} "
             "is writable: choose a data directory with a shorter path"
         )
+
+    @property
+    def _short_note(self) -> Path:
+        """Says which directory elsewhere is this server's, also to the next one."""
+        return self._data_dir / "socket_dir"
+
+    def _drop_short_socket_dir(self) -> None:
+        if self._short_note.exists():
+            shutil.rmtree(self._short_note.read_text(encoding="utf-8"), ignore_errors=True)
+            self._short_note.unlink()
 
     def _write_access_files(self) -> None:
         """Write who may connect: the superuser from this process's user, the others by password."""

@@ -80,6 +80,7 @@ async def test_first_start_makes_everything_and_the_second_finds_it(
 ) -> None:
     data_dir, elsewhere = tmp_path / "data", tmp_path / "elsewhere.json"
     first = start(data_dir, "--ready-file", str(elsewhere))
+    await eventually(lambda: ready_file.read(elsewhere), timeout=60)
     before = await first.ready()
     assert ready_file.read(elsewhere) == before
     assert (mode_of(elsewhere), mode_of(data_dir / "ready.json")) == (0o600, 0o600)

@@ -132,13 +132,30 @@ async def test_path_too_long_for_a_socket_still_works(tmp_path: Path) -> None:
     directory = tmp_path / ("d" * 90)
 
     async with make_postgres(directory) as postgres:
-        place = Path(str(psycopg.conninfo.conninfo_to_dict(postgres.owner_dsn)["host"]))
+        place = socket_dir_of(postgres)
         assert setting(postgres.owner_dsn, "fsync") == "on"
+        assert not place.is_relative_to(tmp_path)
+        assert mode_of(place) == 0o700
+        await postgres.stop()
+        await postgres.start()
+        assert setting(postgres.owner_dsn, "fsync") == "on"
+        place = socket_dir_of(postgres)
 
-    assert not place.is_relative_to(tmp_path)
-    assert mode_of(place) == 0o700
-    make_postgres(directory).prepare()
-    assert not os.access(place, os.F_OK)
+    assert not place.exists()
+
+
+async def test_short_place_of_a_dead_server_is_cleared_by_the_next(tmp_path: Path) -> None:
+    directory = tmp_path / ("d" * 90)
+    dead = make_postgres(directory)
+    dead.prepare()
+
+    async with make_postgres(directory) as living:
+        assert not socket_dir_of(dead).exists()
+        assert socket_dir_of(living).exists()
+
+
+def socket_dir_of(postgres: EmbeddedPostgres) -> Path:
+    return Path(str(psycopg.conninfo.conninfo_to_dict(postgres.owner_dsn)["host"]))
 
 
 async def test_start_that_fails_says_why(directory: Path) -> None:

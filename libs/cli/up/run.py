@@ -269,8 +269,9 @@ class _Up:
         except PackageNotFoundError:
             return "pawl"
 
-    def _ready_paths(self) -> set[Path]:
-        return {self._data_dir.ready_file, *self._options.ready_files}
+    def _ready_paths(self) -> tuple[Path, ...]:
+        """In this order: whoever waits for one that was asked for then finds the usual one too."""
+        return tuple(dict.fromkeys((self._data_dir.ready_file, *self._options.ready_files)))
 
     def _write_ready_files(self) -> None:
         if self._ready is not None:
