@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from libs.process.env import Env
+from libs.process.env import LOG_LEVELS, Env
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Settings:
         settings = cls(
             listen=env.address("PAWL_HTTP_LISTEN", "127.0.0.1:8080"),
             metrics_listen=env.optional_text("PAWL_METRICS_LISTEN"),
-            log_level=env.choice("PAWL_LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),
+            log_level=env.choice("PAWL_LOG_LEVEL", LOG_LEVELS, "info"),
             version_label=env.text("PAWL_VERSION_LABEL", f"pawl-{version('pawl')}"),
             auth_target=env.address("PAWL_AUTH_TARGET"),
             planner_target=env.address("PAWL_PLANNER_TARGET"),

@@ -10,6 +10,7 @@ from pathlib import Path
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
 EXIT_BAD_CONFIG = 2
+LOG_LEVELS = ("debug", "info", "warning", "error")
 """The exit codes of every process of Pawl."""
 
 _TRUE = frozenset({"1", "true", "yes", "on"})

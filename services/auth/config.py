@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libs.process.env import Env
+from libs.process.env import LOG_LEVELS, Env
 
 DATABASE_URL = "PAWL_AUTH_DATABASE_URL"
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

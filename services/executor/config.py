@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.process.env import Env
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
+from libs.process.env import LOG_LEVELS, Env
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.process.env import Env
+from libs.process.env import LOG_LEVELS, Env
 
 LEASE_SECONDS = 10.0
 
@@ -36,9 +36,7 @@ class Settings:
             planner_target=env.text("PAWL_PLANNER_TARGET"),
             service_key_file=env.path("PAWL_SERVICE_KEY_FILE"),
             public_keys_file=env.path("PAWL_PUBLIC_KEYS_FILE"),
-            log_level=env.choice(
-                "PAWL_LOG_LEVEL", ("debug", "info", "warning", "error"), default="info"
-            ),
+            log_level=env.choice("PAWL_LOG_LEVEL", LOG_LEVELS, default="info"),
             bus=env.choice("PAWL_BUS", ("postgres",), default="postgres"),
             lease_seconds=env.number(
                 "PAWL_LEASE_SECONDS", LEASE_SECONDS, minimum=2.0, maximum=600.0
