@@ -75,6 +75,7 @@ bench: install ## Measure; prints a table and one JSON line
 	python -m bench
 
 lock: ## Pin the requirements anew (needs uv)
+	uv pip compile --quiet --no-header requirements/server.in -o requirements/server.txt
 	uv pip compile --quiet --no-header requirements/runtime.in -o requirements/runtime.txt
 	uv pip compile --quiet --no-header requirements/dev.in -o requirements/dev.txt
 

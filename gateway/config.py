@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from libs.process.env import LOG_LEVELS, Env
+from libs.rpc.tls import TlsFiles, read_tls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class Settings:
     scheduler_target: str
     artifact_target: str
     max_in_flight: int
+    tls: TlsFiles | None
 
     @classmethod
     def from_env(cls, values: Mapping[str, str]) -> Settings:
@@ -37,6 +39,7 @@ class Settings:
             scheduler_target=env.address("PAWL_SCHEDULER_TARGET"),
             artifact_target=env.address("PAWL_ARTIFACT_TARGET"),
             max_in_flight=env.integer("PAWL_HTTP_MAX_IN_FLIGHT", 1000, minimum=1),
+            tls=read_tls(env),
         )
         env.check()
         return settings

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import dict_row
 
+from libs.bus.settings import BusSettings
 from libs.core.canonical import Json, canonical_text, read_canonical
 from libs.core.errors import Failure, FailureCode, PawlError
 from libs.core.hashing import plan_hash, step_hash
@@ -414,7 +415,8 @@ async def scheduler_world(
             service_key_file=private_key_file(secrets_dir, "scheduler"),
             public_keys_file=public_keys_file(secrets_dir),
             log_level="info",
-            bus="postgres",
+            bus=BusSettings(),
+            tls=None,
             lease_seconds=lease_seconds,
         )
         hot = await open_pool(settings.database_url, name="test-hot", max_size=8, hot=True)

@@ -47,6 +47,23 @@ class Env:
             return ""
         return default
 
+    def secret(self, name: str) -> str:
+        """The text of `name`, or of the file that `name`_FILE names, without blanks around it."""
+        path = self.optional_text(f"{name}_FILE")
+        if path is None:
+            return self.text(name)
+        if self.optional_text(name) is not None:
+            self._mistakes.append(f"{name} and {name}_FILE are both set; one is allowed")
+            return ""
+        try:
+            text = Path(path).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            self._mistakes.append(f"{name}_FILE cannot be read: {error}")
+            return ""
+        if not text:
+            self._mistakes.append(f"{name}_FILE names an empty file: {path}")
+        return text
+
     def integer(
         self,
         name: str,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.process.env import LOG_LEVELS, Env
+from libs.rpc.tls import TlsFiles, read_tls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Settings:
     service_key_file: Path
     public_keys_file: Path
     log_level: str
+    tls: TlsFiles | None
     planner_target: str
     scheduler_target: str
     artifact_target: str
@@ -44,6 +46,7 @@ class Settings:
             service_key_file=env.path("PAWL_SERVICE_KEY_FILE"),
             public_keys_file=env.path("PAWL_PUBLIC_KEYS_FILE"),
             log_level=env.choice("PAWL_LOG_LEVEL", LOG_LEVELS, "info"),
+            tls=read_tls(env),
             planner_target=env.address("PAWL_PLANNER_TARGET"),
             scheduler_target=env.address("PAWL_SCHEDULER_TARGET"),
             artifact_target=env.address("PAWL_ARTIFACT_TARGET"),

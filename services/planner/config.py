@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libs.process.env import LOG_LEVELS, Env
+from libs.rpc.tls import TlsFiles, read_tls
 
 DATABASE_URL = "PAWL_PLANNER_DATABASE_URL"
 
@@ -20,6 +21,7 @@ class Settings:
     database_url: str = field(repr=False)
     public_keys_file: Path
     log_level: str
+    tls: TlsFiles | None
 
     @classmethod
     def from_env(cls, values: Mapping[str, str]) -> Settings:
@@ -28,9 +30,10 @@ class Settings:
         settings = cls(
             listen=env.address("PAWL_LISTEN", "127.0.0.1:0"),
             metrics_listen=env.address("PAWL_METRICS_LISTEN", "127.0.0.1:0"),
-            database_url=env.text(DATABASE_URL),
+            database_url=env.secret(DATABASE_URL),
             public_keys_file=env.path("PAWL_PUBLIC_KEYS_FILE"),
             log_level=env.choice("PAWL_LOG_LEVEL", LOG_LEVELS, "info"),
+            tls=read_tls(env),
         )
         env.check()
         return settings

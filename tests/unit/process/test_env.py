@@ -80,3 +80,27 @@ def test_address_needs_host_and_port(text: str) -> None:
 
     with pytest.raises(ConfigError, match="A is"):
         env.check()
+
+
+def test_secret_is_read_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "dsn").write_text("postgresql://x\n")
+
+    env = Env({"DSN_FILE": str(tmp_path / "dsn"), "OTHER": "said"})
+
+    assert (env.secret("DSN"), env.secret("OTHER")) == ("postgresql://x", "said")
+    env.check()
+
+
+def test_secret_names_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    given = {"A": "1", "A_FILE": "/a", "B_FILE": "/does/not/exist", "C_FILE": f"{tmp_path}/empty"}
+    env = Env(given)
+    for name in "ABCD":
+        env.secret(name)
+
+    with pytest.raises(ConfigError) as refused:
+        env.check()
+
+    said = str(refused.value)
+    for words in ("A and A_FILE are both set", "B_FILE cannot be read", "empty file", "D is not"):
+        assert words in said

@@ -18,7 +18,7 @@ GOOD = {
 def test_defaults() -> None:
     settings = Settings.from_env(GOOD)
 
-    assert (settings.listen, settings.lease_seconds, settings.bus) == (
+    assert (settings.listen, settings.lease_seconds, settings.bus.driver) == (
         "127.0.0.1:0",
         10,
         "postgres",
