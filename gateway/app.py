@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from gateway import feed, health, openapi
+from gateway import feed, health, openapi, republishing
 from gateway.accounts import routes as accounts
 from gateway.accounts.schemas import CreateKey, CreateTenant
 from gateway.call import Gateway
@@ -25,12 +25,13 @@ own_router = APIRouter(route_class=Route)
 ROUTERS = (
     runtime.router,
     feed.router,
+    republishing.router,
     accounts.router,
     tools.router,
     health.router,
     own_router,
 )
-BODIES = (ExecuteRequest, CreateTenant, CreateKey)
+BODIES = (ExecuteRequest, CreateTenant, CreateKey, republishing.ReplayEvents)
 
 
 @own_router.get("/openapi.json", include_in_schema=False)

@@ -16,6 +16,8 @@ from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc
 from libs.rpc.client import RpcChannel
 
 HEALTH_SECONDS = 1.0
+BUS = "pawl.bus"
+"""Under this name the scheduler's health says whether events can leave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,21 @@ async def unready(clients: Clients) -> dict[str, str]:
     names = sorted(clients.health)
     reasons = await asyncio.gather(*(_reason(clients, name) for name in names))
     return {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
+
+
+async def degraded(clients: Clients) -> dict[str, str]:
+    """What services can do without for a while and have to now, and what that means."""
+    try:
+        answer = await clients.health["scheduler"].Check(
+            health_pb2.HealthCheckRequest(service=BUS), timeout=HEALTH_SECONDS
+        )
+    except PawlError as error:
+        if error.code == "not_found":
+            return {}
+        return {"bus": error.message}
+    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        return {}
+    return {"bus": "it cannot be reached: tasks run, and their events are published later"}
 
 
 async def _reason(clients: Clients, name: str) -> str:

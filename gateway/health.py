@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from gateway.answers import json_answer
 from gateway.call import gateway_of
-from gateway.clients import unready
+from gateway.clients import degraded, unready
 from gateway.openapi import PUBLIC, problem_response
 from gateway.route import Route
 from libs.core.errors import FieldError, PawlError
@@ -24,10 +24,11 @@ class Healthy(BaseModel):
 
 
 class Ready(BaseModel):
-    """Every service serves."""
+    """Every service serves. Degraded: something is away that they can do without for a while."""
 
-    status: Literal["ready"]
+    status: Literal["ready", "degraded"]
     services: dict[str, Literal["ready"]]
+    degraded: dict[str, str] | None = None
 
 
 @router.get("/healthz", summary="Alive?", response_model=Healthy, openapi_extra=PUBLIC)
@@ -44,7 +45,10 @@ async def healthz(_request: Request) -> Response:
     openapi_extra=PUBLIC,
 )
 async def readyz(request: Request) -> Response:
-    """Asks every service; 503 names those that do not serve, and says why."""
+    """Asks every service; 503 names those that do not serve, and says why.
+
+    200 with `degraded` while the bus is away: tasks are taken and run, events come later.
+    """
     clients = gateway_of(request).clients
     reasons = await unready(clients)
     if reasons:
@@ -57,4 +61,8 @@ async def readyz(request: Request) -> Response:
             ),
             retry_after_seconds=1,
         )
-    return json_answer({"status": "ready", "services": dict.fromkeys(clients.health, "ready")})
+    services = dict.fromkeys(clients.health, "ready")
+    lacking = await degraded(clients)
+    if lacking:
+        return json_answer({"status": "degraded", "services": services, "degraded": lacking})
+    return json_answer({"status": "ready", "services": services})

@@ -85,6 +85,15 @@ class Members:
             return None
         return value
 
+    def true(self, name: str) -> bool:
+        """Whether it is there; when it is, it must be true."""
+        value = self._take(name, required=False)
+        if value is _ABSENT:
+            return False
+        if value is not True:
+            self._wrong_type(name, value, "true, or absent")
+        return True
+
     def number(self, name: str, *, above: float) -> float | None:
         """A number greater than `above`."""
         value = self._take(name, required=False)

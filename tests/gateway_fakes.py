@@ -257,6 +257,12 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         finally:
             self.watching -= 1
 
+    async def RepublishEvents(
+        self, request: scheduler_service_pb2.RepublishEventsRequest, _context: object
+    ) -> scheduler_service_pb2.RepublishEventsResponse:
+        self._note(request)
+        return scheduler_service_pb2.RepublishEventsResponse(events=9, letters=4, unknown_letters=1)
+
     def _note(self, request: Any) -> None:
         self.requests.append(request)
         self.callers.append(current_caller())

@@ -21,7 +21,6 @@ from libs.core.hashing import plan_hash, step_hash
 from libs.core.plan import Limits, Plan, Step
 from libs.core.tiers import TIERS
 from libs.core.tool_spec import ToolRef
-from libs.db.engine import open_pool
 from libs.pb.pawl.planner.v1 import planner_service_pb2 as planner_pb
 from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc as planner_grpc
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2 as service_pb
@@ -41,7 +40,7 @@ from libs.rpc.tokens import (
     private_key_file,
     public_keys_file,
 )
-from services.scheduler.__main__ import Process, serve, wire
+from services.scheduler.__main__ import Process, open_outside, serve, wire
 from services.scheduler.config import Settings
 from tests.servers import Database
 from tests.waiting import eventually
@@ -419,14 +418,8 @@ async def scheduler_world(
             tls=None,
             lease_seconds=lease_seconds,
         )
-        hot = await open_pool(settings.database_url, name="test-hot", max_size=8, hot=True)
-        stack.push_async_callback(hot.close)
-        pool = await open_pool(settings.database_url, name="test-read", max_size=4)
-        stack.push_async_callback(pool.close)
-        tokens = ServiceTokens("scheduler", keys.private["scheduler"])
-        to_planner = RpcChannel(settings.planner_target, audience="planner", tokens=tokens)
-        stack.push_async_callback(to_planner.close)
-        process = await wire(settings, hot=hot, pool=pool, planner=to_planner)
+        outside = await stack.enter_async_context(open_outside(settings))
+        process = wire(settings, outside)
         stop = asyncio.Event()
         serving = asyncio.create_task(serve(process, stop))
         try:

@@ -7,6 +7,8 @@ transaction (`commit_in`; postgres) or after it (`committed`; kafka).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,20 +33,21 @@ class BusRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """At least one record of one partition, in order; `after_position` is where the group stood.
+    """At least one record; those of a partition are in order.
 
-    `is_more` says that a bound cut it off.
+    `is_more` says that a bound cut it off, `behind` how many records the group is behind when the
+    batch is done. `after_position` is where the group stood; a driver with one partition needs it.
     """
 
     topic: str
-    after_position: int
     records: tuple[BusRecord, ...]
     is_more: bool = False
-    partition: int = 0
+    behind: int = 0
+    after_position: int = 0
 
     @property
     def last_position(self) -> int:
-        """Where the group stands when the batch is done."""
+        """The position of the last record."""
         return self.records[-1].position
 
 
@@ -67,6 +70,14 @@ class Moved:
     is_more: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What waits in an outbox: rows, and the age of the oldest event, 0 when there is none."""
+
+    rows: int
+    oldest_age_seconds: float
+
+
 class Publisher(Protocol):
     """Publishes the outbox of one schema. Only a Relay calls it."""
 
@@ -74,12 +85,20 @@ class Publisher(Protocol):
         """Publish what is committed in the outbox, in order (task id, seq), and delete it there.
 
         Nothing is deleted that was not published. Several at once, in any number of processes,
-        never change the order of a task's events.
+        never change the order of a task's events. PawlError `unavailable` when the bus is away.
         """
         ...
 
+    async def backlog(self) -> Backlog:
+        """What is not yet published."""
+        ...
+
     async def drop_expired(self) -> int:
-        """Drop the records that are older than their topic keeps; how many."""
+        """Drop what is kept in the database beyond the time of its topic; how many rows."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the turn to others."""
         ...
 
 
@@ -87,7 +106,10 @@ class Subscription(Protocol):
     """One group's reading of one topic. Only a Consumer calls it."""
 
     async def fetch(self, *, wait_seconds: float) -> Batch | None:
-        """The next records after what was committed; None when none came within the time."""
+        """The next records after what was committed; None when none came within the time.
+
+        A batch that was not noted as `committed` comes again, unless another member has it now.
+        """
         ...
 
     def wake(self) -> None:
@@ -115,11 +137,30 @@ class Subscription(Protocol):
 
 
 class Bus(Protocol):
-    """A driver: where consumers read."""
+    """A driver: where consumers read. Raises PawlError `unavailable` when it is away."""
 
     async def subscribe(self, *, topic: str, group: str, schema: str) -> Subscription:
         """Join `group` on `topic`; `schema` is the consumer's own, with its `consumer_tables`.
 
         A group that is new begins with the oldest record that is kept.
         """
+        ...
+
+    def letters(self, *, group: str, schema: str) -> AsyncIterator[tuple[BusRecord, ...]]:
+        """The dead letters that `group` has not seen, page by page.
+
+        A page counts as seen when the next one is asked for.
+        """
+        ...
+
+    async def check(self) -> None:
+        """PawlError `unavailable` when the bus cannot be reached."""
+        ...
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """What the driver does in the background, until `stop` is set."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections."""
         ...

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from libs.bus.bus import Batch, Bus, BusRecord, DeadLetter, Subscription
-from libs.bus.envelope import BusEvent, UnreadableEventError, decode
+from libs.bus.envelope import BusEvent, UnreadableEventError, decode, identity_of
 from libs.bus.statements import statements
-from libs.bus.topics import DAY_SECONDS, KEPT_SECONDS
+from libs.bus.topics import DAY_SECONDS, TOPICS
 from libs.db.engine import Connection, Pool, transaction
 from libs.db.outage import Outage, is_outage, pause
 from libs.process.logs import get_logger
@@ -33,6 +33,7 @@ log = get_logger(__name__)
 _handled = Counter("pawl_bus_events_total", "Events handled", ["topic", "group"])
 _duplicates = Counter("pawl_bus_duplicates_total", "Events seen before", ["topic", "group"])
 _letters = Counter("pawl_bus_dead_letters_total", "Records put aside", ["topic", "group"])
+_lag = Gauge("pawl_bus_lag_records", "Records not handled yet, when last seen", ["topic", "group"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,14 @@ class _Item:
     record: BusRecord
     event: BusEvent | None = None
     unreadable: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """Of the keys of a batch: the last sequence handled, kept up to date, and what is aside."""
+
+    last_seqs: dict[UUID, int]
+    asides: set[tuple[UUID, int]]
 
 
 class _HandlerError(Exception):
@@ -59,8 +68,9 @@ class Consumer:
     `schema`, made by `consumer_tables`) and the handler's effects stand or fall together. At first
     the batch is handled straight through; when an event fails, everything is rolled back and the
     batch handled again with a savepoint around each event. An event that fails three times, or
-    cannot be read, goes to the dead letters with its reason, and the stream moves on. An outage of
-    the database is not a failure of the event: the batch is tried again until it is over.
+    cannot be read, goes to the dead letters with its reason, and the stream moves on; when it comes
+    once more, published anew, it is handled. An outage of the database or the bus is not a failure
+    of the event: the batch is tried again until it is over.
     """
 
     def __init__(
@@ -89,6 +99,7 @@ class Consumer:
         self._names = {"topic": topic, "group_name": group}
         self._subscription: Subscription | None = None
         self._outage = Outage(log, f"consumer {group}")
+        self._lag = _lag.labels(topic, group)
         self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -111,6 +122,7 @@ class Consumer:
             batch = await subscription.fetch(wait_seconds=self._look_seconds)
             if batch is not None:
                 await self._handle(subscription, batch)
+            self._lag.set(0 if batch is None else batch.behind)
             await self._forget_when_due()
         except Exception as error:
             if not is_outage(error):
@@ -162,34 +174,74 @@ class Consumer:
         async with transaction(self._pool) as tx:
             if not await subscription.commit_in(tx, batch):
                 return
-            last_seqs = await self._see(tx, items)
+            seen = await self._see(tx, items)
+            letters = []
             for item in items:
-                if item.event is None:
-                    letter = self._letter(item, reason=item.unreadable, attempts=0)
-                    await subscription.dead_letter_in(tx, letter)
-                elif item.event.sequence <= last_seqs[item.event.key]:
-                    _duplicates.labels(self._topic, self._group).inc()
-                else:
-                    last_seqs[item.event.key] = item.event.sequence
-                    if failed is None:
-                        await self._straight(tx, item, item.event)
-                    else:
-                        first = failed.__cause__ if item is failed.item else None
-                        await self._careful(subscription, tx, item, item.event, first=first)
-        _handled.labels(self._topic, self._group).inc(len(items))
+                letter = await self._one(tx, item, seen, failed=failed)
+                if letter is not None:
+                    letters.append(letter)
+            # Last, because a driver may be unable to take a letter back when `tx` is rolled back.
+            for letter in letters:
+                await subscription.dead_letter_in(tx, letter)
+        self._note(items, letters)
 
-    async def _see(self, tx: Connection, items: tuple[_Item, ...]) -> dict[UUID, int]:
-        """Lock the keys of the batch, note its last sequences; what was handled of each before."""
+    async def _see(self, tx: Connection, items: tuple[_Item, ...]) -> _Seen:
+        """Lock the keys of the batch and note its last sequences; what was of each before."""
         newest: dict[UUID, int] = {}
         for item in items:
             if item.event is not None:
                 seq = max(item.event.sequence, newest.get(item.event.key, 0))
                 newest[item.event.key] = seq
         if not newest:
-            return {}
-        seen = self._names | {"keys": list(newest), "seqs": list(newest.values())}
-        cursor = await tx.execute(self._sql["note_seen"], seen)
-        return {row["key"]: row["previous_seq"] for row in await cursor.fetchall()}
+            return _Seen(last_seqs={}, asides=set())
+        keys = self._names | {"keys": list(newest), "seqs": list(newest.values())}
+        cursor = await tx.execute(self._sql["note_seen"], keys)
+        last_seqs = {row["key"]: row["previous_seq"] for row in await cursor.fetchall()}
+        # A statement of its own: it sees what was committed before the keys were locked here.
+        cursor = await tx.execute(self._sql["asides_of"], keys)
+        asides = {(row["key"], row["seq"]) for row in await cursor.fetchall()}
+        return _Seen(last_seqs=last_seqs, asides=asides)
+
+    async def _one(
+        self, tx: Connection, item: _Item, seen: _Seen, *, failed: _HandlerError | None
+    ) -> DeadLetter | None:
+        """Handle one event unless it is a duplicate; the letter when it had to be put aside."""
+        if item.event is None:
+            await self._put_unreadable_aside(tx, item, seen)
+            return self._letter(item, reason=item.unreadable, attempts=0)
+        key, seq = item.event.key, item.event.sequence
+        was_aside = (key, seq) in seen.asides
+        if seq <= seen.last_seqs[key] and not was_aside:
+            _duplicates.labels(self._topic, self._group).inc()
+            return None
+        if was_aside:
+            seen.asides.remove((key, seq))
+            await tx.execute(self._sql["take_aside"], self._names | {"key": key, "seq": seq})
+        seen.last_seqs[key] = max(seq, seen.last_seqs[key])
+        if failed is None:
+            await self._straight(tx, item, item.event)
+            return None
+        first = failed.__cause__ if item is failed.item else None
+        letter = await self._careful(tx, item, item.event, first=first)
+        if letter is not None:
+            await tx.execute(self._sql["put_aside"], self._names | {"key": key, "seq": seq})
+        return letter
+
+    async def _put_unreadable_aside(self, tx: Connection, item: _Item, seen: _Seen) -> None:
+        """Note an unreadable record that says which event it is, so that the event may come again.
+
+        Not one whose event was handled, and never as handled: what is written on it may be wrong.
+        """
+        named = identity_of(item.record)
+        if named is None:
+            return
+        key, seq = named
+        if key not in seen.last_seqs:
+            cursor = await tx.execute(self._sql["last_seen"], self._names | {"key": key})
+            row = await cursor.fetchone()
+            seen.last_seqs[key] = 0 if row is None else row["last_seq"]
+        if seq > seen.last_seqs[key]:
+            await tx.execute(self._sql["put_aside"], self._names | {"key": key, "seq": seq})
 
     async def _straight(self, tx: Connection, item: _Item, event: BusEvent) -> None:
         try:
@@ -200,26 +252,19 @@ class Consumer:
             raise _HandlerError(item) from error
 
     async def _careful(
-        self,
-        subscription: Subscription,
-        tx: Connection,
-        item: _Item,
-        event: BusEvent,
-        *,
-        first: BaseException | None,
-    ) -> None:
-        """Handle one event in savepoints, at most three times with `first`, or put it aside."""
+        self, tx: Connection, item: _Item, event: BusEvent, *, first: BaseException | None
+    ) -> DeadLetter | None:
+        """Handle one event in savepoints, at most three times with `first`; else its letter."""
         failure, attempts = first, 0 if first is None else 1
         while attempts == 0 or failure is not None:
             if isinstance(failure, UnreadableEventError) or attempts == MOST_ATTEMPTS:
                 reason = f"{type(failure).__name__}: {failure}"
-                letter = self._letter(item, reason=reason, attempts=attempts)
-                await subscription.dead_letter_in(tx, letter)
-                return
+                return self._letter(item, reason=reason, attempts=attempts)
             if attempts:
                 await asyncio.sleep(BACKOFF_SECONDS[attempts - 1])
             failure = await self._try(tx, event)
             attempts += 1
+        return None
 
     async def _try(self, tx: Connection, event: BusEvent) -> Exception | None:
         """Handle one event in a savepoint; what went wrong, with its effects rolled back."""
@@ -233,32 +278,39 @@ class Consumer:
         return None
 
     def _letter(self, item: _Item, *, reason: str, attempts: int) -> DeadLetter:
-        position = item.record.position
-        log.error(
-            "record put aside",
-            topic=self._topic,
-            group=self._group,
-            position=position,
-            reason=reason,
-            attempts=attempts,
-        )
-        _letters.labels(self._topic, self._group).inc()
         return DeadLetter(
             record=item.record, group=self._group, reason=reason[:REASON_CHARS], attempts=attempts
         )
+
+    def _note(self, items: tuple[_Item, ...], letters: list[DeadLetter]) -> None:
+        """Count what was committed, and say what was put aside."""
+        _handled.labels(self._topic, self._group).inc(len(items))
+        for letter in letters:
+            log.error(
+                "record put aside",
+                topic=self._topic,
+                group=self._group,
+                partition=letter.record.partition,
+                position=letter.record.position,
+                reason=letter.reason,
+                attempts=letter.attempts,
+            )
+            _letters.labels(self._topic, self._group).inc()
 
     async def _forget_when_due(self) -> None:
         if time.monotonic() < self._forget_at:
             return
         self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
         # A day more than the topic keeps its records: none that is forgotten can come again.
-        kept_seconds = KEPT_SECONDS[self._topic] + DAY_SECONDS
+        kept_seconds = TOPICS[self._topic].kept_seconds + DAY_SECONDS
         oldest_ms = int((time.time() - kept_seconds) * 1000)
         parameters = self._names | {
             "kept_seconds": kept_seconds,
             "before_key": UUID(int=oldest_ms << 80),
             "most": FORGET_MOST_KEYS,
         }
+        async with self._pool.connection() as connection:
+            await connection.execute(self._sql["forget_aside"], parameters)
         while True:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(self._sql["forget_seen"], parameters)

@@ -1,4 +1,4 @@
-"""What a service that consumes events adds to its schema. Frozen: migrations ran with this text."""
+"""What a service that consumes events adds to its schema. Frozen: migrations ran with it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ GRANT SELECT, INSERT, UPDATE ON {schema}.bus_positions TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.bus_seen TO {role};
 """
 
+_ASIDE = """
+CREATE TABLE {schema}.bus_aside (
+  topic text NOT NULL,
+  group_name text NOT NULL,
+  key uuid NOT NULL,
+  seq integer NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (topic, group_name, key, seq)
+);
+
+COMMENT ON TABLE {schema}.bus_aside IS
+  'Events that were put aside as dead letters and may therefore come, and be handled, once more.';
+
+GRANT SELECT, INSERT, DELETE ON {schema}.bus_aside TO {role};
+"""
+
 
 def consumer_tables(schema: str, role: str) -> str:
     """The statements that make `bus_positions` and `bus_seen` in `schema` for `role`.
@@ -40,7 +56,16 @@ def consumer_tables(schema: str, role: str) -> str:
     Call it once in a migration: `op.execute(consumer_tables("auth", "pawl_auth"))`. ValueError for
     names that would need quoting.
     """
+    return _filled(_TABLES, schema=schema, role=role)
+
+
+def aside_table(schema: str, role: str) -> str:
+    """The statements that make `bus_aside` beside the `consumer_tables` of `schema`."""
+    return _filled(_ASIDE, schema=schema, role=role)
+
+
+def _filled(text: str, *, schema: str, role: str) -> str:
     for name in (schema, role):
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no plain lower-case name")
-    return _TABLES.format(schema=schema, role=role)
+    return text.format(schema=schema, role=role)

@@ -66,6 +66,35 @@ def encode(event: BusEvent) -> tuple[dict[str, str], str]:
     return headers, json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
 
 
+def event_headers(
+    *,
+    task_id: str,
+    sequence: int,
+    kind: str,
+    time: str,
+    tenant_id: UUID | None,
+    traceparent: str | None,
+) -> dict[str, str]:
+    """The headers of an event of a task; `relay_task_events` in queries.sql writes the same."""
+    headers = {
+        "ce_specversion": SPEC_VERSION,
+        "ce_id": f"{task_id}:{sequence}",
+        "ce_type": f"pawl.task.{kind}.v1",
+        "ce_source": TASK_SOURCE,
+        "ce_subject": task_id,
+        "ce_time": time,
+        "ce_partitionkey": task_id,
+        "ce_sequence": str(sequence),
+        "content-type": CONTENT_TYPE,
+    }
+    if tenant_id is not None:
+        headers["ce_tenant"] = str(tenant_id)
+    if traceparent:
+        headers["traceparent"] = traceparent
+        headers["ce_traceparent"] = traceparent
+    return headers
+
+
 def decode(record: BusRecord) -> BusEvent:
     """The event of a record; UnreadableEventError says what is wrong with it.
 
@@ -75,6 +104,8 @@ def decode(record: BusRecord) -> BusEvent:
         raise UnreadableEventError(
             f"the value has {len(record.value)} characters; at most {MAX_VALUE_BYTES} are allowed"
         )
+    if not record.value.isascii() and not _is_unicode(record.value):
+        raise UnreadableEventError("the value is not UTF-8")
     headers = _object(record.headers, "headers")
     version = _header(headers, "ce_specversion")
     if version != SPEC_VERSION:
@@ -95,6 +126,15 @@ def decode(record: BusRecord) -> BusEvent:
     )
 
 
+def identity_of(record: BusRecord) -> tuple[UUID, int] | None:
+    """Key and sequence of a record that may be unreadable otherwise; None when it does not say."""
+    try:
+        headers = _object(record.headers, "headers")
+        return _uuid(record.key, "the key"), _sequence(_header(headers, "ce_sequence"))
+    except UnreadableEventError:
+        return None
+
+
 def read_task_event(event: BusEvent) -> TaskEventData:
     """The data of an event of pawl.task.events.v1; UnreadableEventError when it is another."""
     try:
@@ -105,6 +145,14 @@ def read_task_event(event: BusEvent) -> TaskEventData:
     if said != (str(event.key), str(event.tenant_id), event.sequence):
         raise UnreadableEventError(f"the data speaks of {said}, the headers do not")
     return data
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _object(text: str, what: str) -> dict[str, Json]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
 from prometheus_client import Counter
 
-from libs.bus.bus import Batch, BusRecord, DeadLetter, Moved
+from libs.bus.bus import Backlog, Batch, BusRecord, DeadLetter, Moved
+from libs.bus.letters import letter_headers
+from libs.bus.outbox import drop_in_parts, read_backlog
 from libs.bus.statements import statements
-from libs.bus.topics import KEPT_SECONDS, TASK_EVENTS
+from libs.bus.topics import DEAD_LETTERS, TASK_EVENTS, TOPICS
 from libs.db.engine import Connection, Pool
 from libs.db.wakeups import Wakeup, Wakeups
 from libs.process.logs import get_logger
@@ -20,7 +24,6 @@ CHANNEL = "pawl_bus"
 LOCK_CLASS = 0x62757300
 MOVE_MOST_ROWS = 2_000
 FETCH_MOST_RECORDS = 500
-DROP_MOST_RECORDS = 5_000
 
 log = get_logger(__name__)
 _gaps = Counter(
@@ -59,18 +62,27 @@ class PostgresPublisher:
             is_more=row["rows"] == self._most_rows,
         )
 
+    async def backlog(self) -> Backlog:
+        """What is not yet published."""
+        async with self._pool.connection() as connection:
+            return await read_backlog(connection, self._sql)
+
     async def drop_expired(self) -> int:
         """Drop the records that are older than their topic keeps; how many."""
-        dropped = 0
-        for topic, kept_seconds in KEPT_SECONDS.items():
-            parameters = {"topic": topic, "kept_seconds": kept_seconds, "most": DROP_MOST_RECORDS}
-            while True:
-                async with self._pool.connection() as connection:
-                    cursor = await connection.execute(self._sql["drop_expired"], parameters)
-                dropped += cursor.rowcount
-                if cursor.rowcount < DROP_MOST_RECORDS:
-                    break
+        dropped = await drop_in_parts(
+            self._pool, self._sql["drop_feed"], kept_seconds=TOPICS[TASK_EVENTS].kept_seconds
+        )
+        for topic in TOPICS.values():
+            dropped += await drop_in_parts(
+                self._pool,
+                self._sql["drop_expired"],
+                kept_seconds=topic.kept_seconds,
+                topic=topic.name,
+            )
         return dropped
+
+    async def close(self) -> None:
+        """Nothing: the turn ends with each statement."""
 
 
 class PostgresBus:
@@ -101,6 +113,27 @@ class PostgresBus:
         if row is None:
             raise KeyError(f"the bus has no topic {topic!r}")
         return int(row["last_position"])
+
+    async def letters(self, *, group: str, schema: str) -> AsyncIterator[tuple[BusRecord, ...]]:
+        """The dead letters that `group` has not seen, page by page."""
+        letters = await self.subscribe(topic=DEAD_LETTERS, group=group, schema=schema)
+        try:
+            while (batch := await letters.fetch(wait_seconds=0)) is not None:
+                yield batch.records
+                async with self._pool.connection() as connection:
+                    await letters.commit_in(connection, batch)
+        finally:
+            await letters.close()
+
+    async def check(self) -> None:
+        """Nothing: the bus is where the data is."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Hear notifications until `stop` is set."""
+        await self._wakeups.run(stop)
+
+    async def close(self) -> None:
+        """Nothing: the pool and the notifications are somebody else's."""
 
     async def subscribe(self, *, topic: str, group: str, schema: str) -> PostgresSubscription:
         """Join `group` on `topic`; a new group begins with the oldest record that is kept."""
@@ -155,7 +188,8 @@ class PostgresSubscription:
     async def dead_letter_in(self, tx: Connection, letter: DeadLetter) -> None:
         """Append the record, with the reason in its headers, to pawl.dead-letters.v1 in `tx`."""
         record = letter.record
-        parameters = {"key": record.key, "headers": letter_headers(letter), "value": record.value}
+        headers = json.dumps(letter_headers(letter))
+        parameters = {"key": record.key, "headers": headers, "value": record.value}
         await tx.execute(self._sql["dead_letter"], parameters)
 
     async def close(self) -> None:
@@ -189,6 +223,7 @@ class PostgresSubscription:
             after_position=after_position,
             records=records,
             is_more=len(records) == FETCH_MOST_RECORDS,
+            behind=max(0, rows[0]["last_position"] - records[-1].position),
         )
 
     def _note_gap(self, records: int) -> None:
@@ -197,23 +232,3 @@ class PostgresSubscription:
             topic, group = self._names["topic"], self._names["group_name"]
             log.error("records were dropped unread", topic=topic, group=group, records=records)
             _gaps.labels(topic, group).inc(records)
-
-
-def letter_headers(letter: DeadLetter) -> str:
-    """The record's headers with where it stood and why it was put aside, as JSON text."""
-    try:
-        given = json.loads(letter.record.headers)
-    except (ValueError, RecursionError):
-        given = None
-    headers = given if isinstance(given, dict) else {"pawl_headers": letter.record.headers}
-    return json.dumps(
-        headers
-        | {
-            "pawl_reason": letter.reason,
-            "pawl_group": letter.group,
-            "pawl_attempts": str(letter.attempts),
-            "pawl_topic": letter.record.topic,
-            "pawl_partition": str(letter.record.partition),
-            "pawl_position": str(letter.record.position),
-        }
-    )

@@ -54,6 +54,59 @@ SELECT (SELECT count(*) FROM appended) AS events, (SELECT count(*) FROM taken) A
   coalesce((SELECT extract(epoch FROM clock_timestamp() - min(e.at)) FROM events e), 0)::float8
     AS oldest_age_seconds
 
+-- take_outbox --
+-- The oldest rows of the outbox in order of task and seq, with the events they stand for.
+-- system
+-- What is visible of a task is a gapless prefix: see relay_task_events.
+WITH taken AS MATERIALIZED (
+  SELECT o.ctid AS place, o.task_id, o.first_seq, o.last_seq
+  FROM {schema}.outbox o ORDER BY o.task_id, o.first_seq LIMIT :most
+)
+SELECT CAST(taken.place AS text) AS place, e.task_id, e.seq, e.type, e.data, t.tenant_id, t.traceparent,
+  to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS time,
+  CAST(extract(epoch FROM clock_timestamp() - e.at) AS float8) AS age_seconds
+FROM taken
+CROSS JOIN LATERAL (
+  SELECT x.task_id, x.seq, x.type, x.at, x.data FROM {schema}.task_events x
+  WHERE x.task_id = taken.task_id AND x.seq BETWEEN taken.first_seq AND taken.last_seq OFFSET 0) e
+LEFT JOIN LATERAL (
+  SELECT k.tenant_id, k.traceparent FROM {schema}.tasks k WHERE k.id = taken.task_id OFFSET 0) t ON true
+ORDER BY taken.task_id, taken.first_seq, e.seq
+
+-- close_outbox --
+-- Delete rows that were published, and note them in the feed under the next positions of the topic.
+-- system
+-- Only the one publisher deletes rows and nobody changes them, so a row keeps its place until then.
+WITH gone AS (
+  DELETE FROM {schema}.outbox
+  WHERE ctid = ANY(CAST(:places AS tid[])) AND task_id = ANY(CAST(:task_ids AS uuid[]))
+  RETURNING task_id, first_seq, last_seq
+), placed AS MATERIALIZED (
+  SELECT g.task_id, g.first_seq, g.last_seq,
+    sum(g.last_seq - g.first_seq + 1) OVER (ORDER BY g.task_id, g.first_seq, g.last_seq
+      ROWS UNBOUNDED PRECEDING) AS events
+  FROM gone g
+), moved AS (
+  UPDATE bus.topics SET last_position = last_position + (SELECT max(p.events) FROM placed p)
+  WHERE topic = :topic AND EXISTS (SELECT FROM placed)
+  RETURNING last_position - (SELECT max(p.events) FROM placed p) AS base
+)
+INSERT INTO bus.feed (last_position, task_id, first_seq, last_seq)
+SELECT moved.base + p.events, p.task_id, p.first_seq, p.last_seq FROM placed p, moved ORDER BY p.events
+
+-- backlog --
+-- How much waits in the outbox, and since when.
+-- system
+SELECT count(*) AS rows, coalesce(CAST(max(extract(epoch FROM clock_timestamp() - (
+    SELECT e.at FROM {schema}.task_events e WHERE e.task_id = o.task_id AND e.seq = o.first_seq))) AS float8), 0)
+  AS oldest_age_seconds
+FROM (SELECT x.task_id, x.first_seq FROM {schema}.outbox x LIMIT :most) o
+
+-- try_lead --
+-- Become the one publisher of the outbox for as long as this connection lives.
+-- system
+SELECT pg_try_advisory_lock(:lock_class, hashtext(:topic)) AS leads
+
 -- notify_topic --
 -- Wake whoever waits for the topic; a statement of its own, because inside another it slows that down.
 -- system
@@ -65,6 +118,13 @@ SELECT pg_notify(:channel, :topic)
 DELETE FROM bus.records
 WHERE topic = :topic AND at < now() - make_interval(secs => :kept_seconds) AND position = ANY (ARRAY(
   SELECT r.position FROM bus.records r WHERE r.topic = :topic ORDER BY r.position LIMIT :most))
+
+-- drop_feed --
+-- Drop the oldest rows of the feed that are older than the topic keeps, a bounded number at a time.
+-- system
+DELETE FROM bus.feed
+WHERE at < now() - make_interval(secs => :kept_seconds) AND last_position = ANY (ARRAY(
+  SELECT f.last_position FROM bus.feed f ORDER BY f.last_position LIMIT :most))
 
 -- read_records --
 -- Records of a topic after a position, in order.
@@ -90,7 +150,8 @@ ON CONFLICT (topic, group_name) DO NOTHING
 -- fetch_records --
 -- Where the group stands, and the records after that (none: one row of nulls).
 -- system
-SELECT p.position AS after_position, r.position, r.key, r.headers, r.value
+SELECT p.position AS after_position, r.position, r.key, r.headers, r.value,
+  (SELECT t.last_position FROM bus.topics t WHERE t.topic = p.topic) AS last_position
 FROM {schema}.bus_positions p LEFT JOIN LATERAL (
   SELECT x.position, x.key, x.headers, x.value FROM bus.records x
   WHERE x.topic = p.topic AND x.position > p.position ORDER BY x.position LIMIT :most) r ON true
@@ -112,6 +173,37 @@ FROM unnest(CAST(:keys AS uuid[]), CAST(:seqs AS integer[])) AS k(key, seq) ORDE
 ON CONFLICT (topic, group_name, key) DO UPDATE SET
   previous_seq = s.last_seq, last_seq = greatest(s.last_seq, EXCLUDED.last_seq), seen_at = now()
 RETURNING s.key, s.previous_seq
+
+-- last_seen --
+-- The last sequence handled of one key.
+-- system
+SELECT s.last_seq FROM {schema}.bus_seen s
+WHERE s.topic = :topic AND s.group_name = :group_name AND s.key = CAST(:key AS uuid)
+
+-- asides_of --
+-- Which events of these keys were put aside.
+-- system
+SELECT a.key, a.seq FROM {schema}.bus_aside a
+WHERE a.topic = :topic AND a.group_name = :group_name AND a.key = ANY(CAST(:keys AS uuid[]))
+
+-- put_aside --
+-- Note that an event was put aside.
+-- system
+INSERT INTO {schema}.bus_aside (topic, group_name, key, seq)
+VALUES (:topic, :group_name, CAST(:key AS uuid), CAST(:seq AS integer))
+ON CONFLICT (topic, group_name, key, seq) DO NOTHING
+
+-- take_aside --
+-- Take an event back that was put aside; no row: it was not, or another member has taken it.
+-- system
+DELETE FROM {schema}.bus_aside
+WHERE topic = :topic AND group_name = :group_name AND key = CAST(:key AS uuid) AND seq = CAST(:seq AS integer)
+
+-- forget_aside --
+-- Drop what was put aside so long ago that it cannot come again.
+-- system
+DELETE FROM {schema}.bus_aside
+WHERE topic = :topic AND group_name = :group_name AND at < now() - make_interval(secs => :kept_seconds)
 
 -- forget_seen --
 -- Drop keys that nothing was seen of for long, oldest first; keys are UUIDv7, so their order is their age.

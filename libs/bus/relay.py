@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from libs.bus.bus import Publisher
 from libs.db.outage import Outage, is_outage, pause
@@ -18,7 +18,13 @@ DROP_EVERY_SECONDS = 3600.0
 
 log = get_logger(__name__)
 _events = Counter("pawl_relay_events_total", "Events published from the outbox")
-_age = Gauge("pawl_outbox_age_seconds", "Age of the oldest event when it was published last")
+_rows = Gauge("pawl_outbox_rows", "Rows of the outbox not published yet, when last seen")
+_age = Gauge("pawl_outbox_age_seconds", "Age of the oldest event not published yet, when last seen")
+_delay = Histogram(
+    "pawl_relay_delay_seconds",
+    "Age of the oldest event of a run when it was published",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 300),
+)
 _failures = Counter("pawl_relay_failures_total", "Runs of the relay that failed")
 
 
@@ -70,6 +76,7 @@ class Relay:
             if not is_outage(error):
                 raise
             _failures.inc()
+            await self._look_at_backlog()
             await pause(stop, self._outage.failed(error))
             return
         self._outage.over()
@@ -84,9 +91,26 @@ class Relay:
             moved = await self._publisher.move()
             events += moved.events
             _events.inc(moved.events)
-            _age.set(moved.oldest_age_seconds)
+            if moved.events:
+                _delay.observe(moved.oldest_age_seconds)
             if not moved.is_more:
+                _rows.set(0)
+                _age.set(0)
                 return events
+            _age.set(moved.oldest_age_seconds)
+
+    async def _look_at_backlog(self) -> None:
+        """Keep the gauges true while nothing can be published."""
+        try:
+            backlog = await self._publisher.backlog()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            # The database is away as well: nobody knows how much waits.
+            log.debug("outbox not counted", error=str(error).strip())
+            return
+        _rows.set(backlog.rows)
+        _age.set(backlog.oldest_age_seconds)
 
     async def _drop_when_due(self) -> None:
         if time.monotonic() >= self._drop_at:

@@ -29,6 +29,10 @@ app = typer.Typer(
 )
 tenants = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+events = typer.Typer(help="Print events, or publish them anew.", invoke_without_command=True)
+topics = typer.Typer(help="The topics of the event bus.", no_args_is_help=True)
+app.add_typer(events, name="events")
+app.add_typer(topics, name="topics")
 app.add_typer(tenants, name="tenants")
 app.add_typer(keys, name="keys")
 
@@ -45,6 +49,7 @@ def main() -> None:
     """
     from libs.cli.output import ReaderLeft
     from libs.cli.run import BadArgument
+    from libs.process.env import ConfigError
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that does not speak UTF-8 shows a ? for an arrow.
@@ -54,7 +59,7 @@ def main() -> None:
         app()
     except Refused as error:
         _leave(error.lines)
-    except (Unreachable, NotATrace, BadArgument) as error:
+    except (Unreachable, NotATrace, BadArgument, ConfigError) as error:
         _leave([str(error)])
     except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -119,17 +124,44 @@ def verify(
     sys.exit(verify_file(file, expected_task_hash=task_hash, as_json=as_json))
 
 
-@app.command()
-def events(
+@events.callback()
+def show_events(
+    context: typer.Context,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones.")] = False,
     task: Annotated[str | None, typer.Option("--task", help="Of this task only.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print events: those that are kept, or with --follow new ones as they happen."""
-    from libs.cli.events import show_events
+    if context.invoked_subcommand is not None:
+        return
+    from libs.cli.events import show_events as show
 
-    sys.exit(show_events(_client(), task_id=task, follow=follow, as_json=as_json))
+    sys.exit(show(_client(), task_id=task, follow=follow, as_json=as_json))
+
+
+@events.command("replay")
+def replay_events(
+    *,
+    task: Annotated[str | None, typer.Option("--task", help="All events of this task.")] = None,
+    from_dead_letters: Annotated[
+        bool,
+        typer.Option("--from-dead-letters", help="Those that consumers had to put aside."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Publish events anew from the event table. Consumers pass by what they have handled."""
+    from libs.cli.events import replay
+
+    sys.exit(replay(_client(), task_id=task, from_dead_letters=from_dead_letters, as_json=as_json))
+
+
+@topics.command("apply")
+def apply_topics() -> None:
+    """Make the topics on the brokers of PAWL_KAFKA_BOOTSTRAP, or say how they differ."""
+    from libs.cli.topics import apply_topics as apply
+
+    sys.exit(apply(os.environ))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`pawl events`: the tenant's events, or one task's, a line each."""
+"""`pawl events`: the tenant's events, or one task's, a line each; or published anew."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.text import Text
 
 from libs.cli.client import Client
 from libs.cli.follow import task_path
-from libs.cli.output import console, plain, print_line
+from libs.cli.output import console, plain, print_json, print_line
+from libs.cli.run import BadArgument
 from libs.cli.trace import event_row
 
 _BEGINNING = "0"
@@ -31,6 +32,23 @@ def show_events(client: Client, *, task_id: str | None, follow: bool, as_json: b
                 out.print(_line(event), soft_wrap=True)
     except KeyboardInterrupt:
         return 0
+    return 0
+
+
+def replay(client: Client, *, task_id: str | None, from_dead_letters: bool, as_json: bool) -> int:
+    """Have events published once more and say how many; 0. BadArgument: not exactly one is said."""
+    if (task_id is not None) is from_dead_letters:
+        raise BadArgument("say either --task ID or --from-dead-letters")
+    body = {"from_dead_letters": True} if task_id is None else {"task_id": task_id}
+    said = client.post("/v1/events/replay", body)
+    if as_json:
+        print_json(said)
+        return 0
+    events, letters, unknown = said["events"], said["letters"], said["unknown_letters"]
+    out = console()
+    if from_dead_letters:
+        out.print(f"{letters} dead letters read; {unknown} of them are no event of a task here")
+    out.print(f"{events} events are published once more")
     return 0
 
 

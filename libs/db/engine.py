@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
@@ -23,6 +24,11 @@ STATEMENT_TIMEOUT_SECONDS = 5.0
 IDLE_IN_TRANSACTION_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 5
 RETRY_AFTER_SECONDS = 1.0
+
+# A silently lost server is noticed after about half a minute, not after TCP's two hours.
+KEEPALIVES_IDLE_SECONDS = 15
+KEEPALIVES_INTERVAL_SECONDS = 5
+KEEPALIVES_COUNT = 3
 
 # The pool gives up on a lost server after this time and starts afresh with the next request, so
 # that its growing pauses never keep it away from a server that is back.
@@ -59,9 +65,6 @@ async def open_pool(
     pool opens at once and connects in the background; close it with `await pool.close()`. A
     connection that the server has closed meanwhile is not given out.
     """
-    settings = _SHARED_SETTINGS | (_HOT_SETTINGS if hot else {})
-    given = str(conninfo_to_dict(dsn).get("options") or "")
-    options = " ".join([given, *(f"-c {key}={value}" for key, value in settings.items())]).strip()
 
     async def check(connection: Connection) -> None:
         if not _has_heard(connection):
@@ -76,14 +79,7 @@ async def open_pool(
 
     pool: Pool = AsyncConnectionPool(
         dsn,
-        kwargs={
-            "autocommit": True,
-            "prepare_threshold": 0,
-            "row_factory": dict_row,
-            "application_name": name,
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "options": options,
-        },
+        kwargs=_arguments(dsn, name=name, hot=hot),
         connection_class=AsyncConnection[DictRow],
         name=name,
         min_size=min_size,
@@ -96,6 +92,43 @@ async def open_pool(
     )
     await pool.open()
     return pool
+
+
+async def open_connection(
+    dsn: str, *, name: str, hot: bool = False, idle_session_seconds: float | None = None
+) -> Connection:
+    """One connection as a pool would give it, for what has to stay on the same one.
+
+    The server ends it when nothing was asked for `idle_session_seconds`. It notices within about
+    half a minute that the server is gone without a word.
+    """
+    more = {}
+    if idle_session_seconds is not None:
+        more["idle_session_timeout"] = f"{int(idle_session_seconds * 1000)}"
+    return await AsyncConnection[DictRow].connect(
+        dsn,
+        keepalives_idle=KEEPALIVES_IDLE_SECONDS,
+        keepalives_interval=KEEPALIVES_INTERVAL_SECONDS,
+        keepalives_count=KEEPALIVES_COUNT,
+        **_arguments(dsn, name=name, hot=hot, more=more),
+    )
+
+
+def _arguments(
+    dsn: str, *, name: str, hot: bool, more: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What every connection is opened with."""
+    settings = _SHARED_SETTINGS | (_HOT_SETTINGS if hot else {}) | dict(more or {})
+    given = str(conninfo_to_dict(dsn).get("options") or "")
+    options = [given, *(f"-c {key}={value}" for key, value in settings.items())]
+    return {
+        "autocommit": True,
+        "prepare_threshold": 0,
+        "row_factory": dict_row,
+        "application_name": name,
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "options": " ".join(options).strip(),
+    }
 
 
 def _has_heard(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""What a loop does while its database is away: pause longer and longer, and say so once."""
+"""What a loop does while the database or the bus is away: pause ever longer, and say so once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Outage:
     def failed(self, error: Exception) -> float:
         """Note one failure; the seconds to pause before the next try (0.1 doubling up to 5)."""
         if self._failures == 0:
-            self._log.warning("database away", what=self._what, error=str(error).strip())
+            self._log.warning("away", what=self._what, error=str(error).strip())
         pause_seconds = FIRST_PAUSE_SECONDS * (1 << min(self._failures, 16))
         self._failures += 1
         return min(LONGEST_PAUSE_SECONDS, pause_seconds)
@@ -36,7 +36,7 @@ class Outage:
     def over(self) -> None:
         """Note one success."""
         if self._failures:
-            self._log.info("database back", what=self._what, failures=self._failures)
+            self._log.info("back", what=self._what, failures=self._failures)
             self._failures = 0
 
 

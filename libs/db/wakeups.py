@@ -13,15 +13,15 @@ from contextlib import contextmanager
 
 from psycopg import AsyncConnection, sql
 
+from libs.db.engine import (
+    KEEPALIVES_COUNT,
+    KEEPALIVES_IDLE_SECONDS,
+    KEEPALIVES_INTERVAL_SECONDS,
+)
 from libs.db.outage import AWAY, Outage
 from libs.process.logs import get_logger
 
 CONNECT_TIMEOUT_SECONDS = 5
-
-# A silently lost server is noticed after about half a minute, not after TCP's two hours.
-_KEEPALIVES_IDLE = 15
-_KEEPALIVES_INTERVAL = 5
-_KEEPALIVES_COUNT = 3
 
 Listener = Callable[[str | None], None]
 """Called with the payload of a notification; with None when any may have been missed: look."""
@@ -117,9 +117,9 @@ class Wakeups:
             autocommit=True,
             application_name=self._name,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            keepalives_idle=_KEEPALIVES_IDLE,
-            keepalives_interval=_KEEPALIVES_INTERVAL,
-            keepalives_count=_KEEPALIVES_COUNT,
+            keepalives_idle=KEEPALIVES_IDLE_SECONDS,
+            keepalives_interval=KEEPALIVES_INTERVAL_SECONDS,
+            keepalives_count=KEEPALIVES_COUNT,
         )
         async with connection:
             for channel in self._listeners:

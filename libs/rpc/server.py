@@ -122,6 +122,13 @@ class RpcServer:
         for name in ("", *self._names):
             await self._health.set(name, now)
 
+    async def set_component(self, name: str, *, serving: bool) -> None:
+        """Say over gRPC health, under a name of its own, how something stands that calls can do
+        without.
+        """
+        answer = health_pb2.HealthCheckResponse
+        await self._health.set(name, answer.SERVING if serving else answer.NOT_SERVING)
+
     async def stop(self) -> None:
         """Say "not serving", take no new calls, let the running ones end, then close."""
         await self._health.enter_graceful_shutdown()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 
-from libs.bus.postgres import CHANNEL, PostgresBus
+from libs.bus.driver import open_bus
 from libs.core.ids import new_id
 from libs.db.engine import open_pool, refuse_privileged
-from libs.db.wakeups import Wakeups
 from libs.process.logs import configure_logs
 from libs.process.metrics import serve_metrics, set_ready
 from libs.process.run import run
@@ -31,18 +30,21 @@ async def serve(stop: asyncio.Event) -> None:
         await refuse_privileged(pool, "artifact")
         artifacts = Artifacts(ArtifactStore(pool), new_id=new_id)
         server = make_server(artifacts, address=settings.listen, verifier=verifier)
-        wakeups = Wakeups(settings.database_url, name="pawl-artifact-wakeups", channels=(CHANNEL,))
-        consumer = make_consumer(PostgresBus(pool, wakeups=wakeups), pool=pool)
-        await server.start()
-        set_ready(True)
-        try:
-            # A loop that fails ends the group and with it the process: nothing runs half.
-            async with asyncio.TaskGroup() as loops:
-                loops.create_task(wakeups.run(stop))
-                loops.create_task(consumer.run(stop))
-        finally:
-            set_ready(False)
-            await server.stop()
+        bus_of = open_bus(
+            settings.bus, pool=pool, database_url=settings.database_url, name="pawl-artifact"
+        )
+        async with bus_of as bus:
+            consumer = make_consumer(bus, pool=pool)
+            await server.start()
+            set_ready(True)
+            try:
+                # A loop that fails ends the group and with it the process: nothing runs half.
+                async with asyncio.TaskGroup() as loops:
+                    loops.create_task(bus.run(stop))
+                    loops.create_task(consumer.run(stop))
+            finally:
+                set_ready(False)
+                await server.stop()
     finally:
         await pool.close()
 

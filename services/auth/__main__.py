@@ -11,13 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from libs.bus.postgres import CHANNEL, PostgresBus
+from libs.bus.driver import open_bus
 from libs.core.clock import SystemClock
 from libs.core.errors import PawlError
 from libs.core.tiers import TIERS
 from libs.db.engine import Pool, open_pool, refuse_privileged
 from libs.db.outage import AWAY
-from libs.db.wakeups import Wakeups
 from libs.process.env import ConfigError
 from libs.process.logs import configure_logs
 from libs.process.metrics import serve_metrics, set_ready
@@ -73,18 +72,21 @@ async def serve(stop: asyncio.Event) -> None:
         server = make_server(
             wire(AuthStore(pool), tokens=tokens), address=settings.listen, verifier=verifier
         )
-        wakeups = Wakeups(settings.database_url, name="pawl-auth-wakeups", channels=(CHANNEL,))
-        consumer = make_consumer(PostgresBus(pool, wakeups=wakeups), pool=pool)
-        await server.start()
-        set_ready(True)
-        try:
-            # A loop that fails ends the group and with it the process: nothing runs half.
-            async with asyncio.TaskGroup() as loops:
-                loops.create_task(wakeups.run(stop))
-                loops.create_task(consumer.run(stop))
-        finally:
-            set_ready(False)
-            await server.stop()
+        bus_of = open_bus(
+            settings.bus, pool=pool, database_url=settings.database_url, name="pawl-auth"
+        )
+        async with bus_of as bus:
+            consumer = make_consumer(bus, pool=pool)
+            await server.start()
+            set_ready(True)
+            try:
+                # A loop that fails ends the group and with it the process: nothing runs half.
+                async with asyncio.TaskGroup() as loops:
+                    loops.create_task(bus.run(stop))
+                    loops.create_task(consumer.run(stop))
+            finally:
+                set_ready(False)
+                await server.stop()
 
 
 def wire(auth_store: AuthStore, *, tokens: CallerTokens) -> UseCases:

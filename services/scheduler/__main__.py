@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
+from libs.bus.bus import Bus, Publisher
+from libs.bus.driver import Sources, open_publishing
+from libs.bus.health import COMPONENT, watch_bus
+from libs.bus.outbox import OUTBOX_CHANNEL
 from libs.bus.postgres import CHANNEL as BUS_CHANNEL
-from libs.bus.postgres import PostgresBus, PostgresPublisher
+from libs.bus.postgres import PostgresBus
 from libs.bus.relay import Relay
 from libs.db.engine import Pool, open_pool, refuse_privileged
 from libs.db.outage import database_refusal
@@ -29,7 +34,9 @@ from services.scheduler.clients import PlannerClient
 from services.scheduler.config import Settings
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.event_tail import EventTail
+from services.scheduler.feed import Feed, RecordFeed, TableFeed
 from services.scheduler.report_writers import ReportWriters
+from services.scheduler.republishing import Republishing
 from services.scheduler.server import SchedulerServicer
 from services.scheduler.service import TaskService
 from services.scheduler.store import TaskStore
@@ -52,74 +59,26 @@ class Process:
     writers: ReportWriters
     signals: Signals
     tail: EventTail
+    bus: Bus
     relay: Relay
     wakeups: Wakeups
 
 
-async def wire(settings: Settings, *, hot: Pool, pool: Pool, planner: RpcChannel) -> Process:
-    """Put the parts together."""
-    work = WorkStore(hot, lease_seconds=settings.lease_seconds)
-    tasks = TaskStore(hot=hot, pool=pool)
-    signals = Signals(uuid4(), announce=work.announce)
-    wakeups = Wakeups(
-        settings.database_url, name="pawl-scheduler-listen", channels=[CHANNEL, BUS_CHANNEL]
-    )
-    relay = Relay(PostgresPublisher(hot))
-    signals.on_commit(relay.wake)
-    writers = ReportWriters(work.report, signals=signals)
-    dispatcher = Dispatcher(work, writers=writers, signals=signals)
-    tail = EventTail(PostgresBus(pool, wakeups=wakeups), wakeups=wakeups, signals=signals)
-    service = TaskService(
-        tasks, planner=PlannerClient(planner), signals=signals, on_queued=dispatcher.queued
-    )
-    server = RpcServer(
-        service=SERVICE,
-        address=settings.listen,
-        verifier=TokenVerifier(load_public_keys(settings.public_keys_file), audience=SERVICE),
-        access=ACCESS,
-        translate=database_refusal,
-    )
-    servicer = SchedulerServicer(service, WatchService(tasks, tail=tail, signals=signals))
-    server.add(add_SchedulerServiceServicer_to_server, servicer, SCHEDULER_SERVICE)
-    work_servicer = WorkServicer(dispatcher, lease_seconds=settings.lease_seconds)
-    server.add(add_WorkServiceServicer_to_server, work_servicer, WORK_SERVICE)
-    return Process(
-        server=server,
-        dispatcher=dispatcher,
-        writers=writers,
-        signals=signals,
-        tail=tail,
-        relay=relay,
-        wakeups=wakeups,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the parts stand on: pools, notifications, the bus, the planner."""
+
+    hot: Pool
+    pool: Pool
+    wakeups: Wakeups
+    bus: Bus
+    publisher: Publisher
+    planner: RpcChannel
 
 
-async def serve(process: Process, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then drain: streams first, calls next, events last."""
-    written, told = asyncio.Event(), asyncio.Event()
-    with process.wakeups.listen(CHANNEL, process.signals.heard):
-        async with asyncio.TaskGroup() as group:
-            group.create_task(process.writers.run(written))
-            for loop in (process.wakeups, process.tail, process.relay, process.signals):
-                group.create_task(loop.run(told))
-            group.create_task(process.dispatcher.gauge(told))
-            await process.server.start()
-            set_ready(True)
-            await stop.wait()
-            set_ready(False)
-            await process.server.set_serving(serving=False)
-            await process.dispatcher.drain()
-            process.signals.close()
-            process.tail.close()
-            await process.server.stop()
-            written.set()
-            told.set()
-
-
-async def main(stop: asyncio.Event) -> None:
-    """The whole life of the process."""
-    settings = Settings.from_env(os.environ)
-    configure_logs(SERVICE, level=settings.log_level)
+@asynccontextmanager
+async def open_outside(settings: Settings) -> AsyncIterator[Outside]:
+    """Everything opened, and closed in the reverse order."""
     tokens = ServiceTokens(SERVICE, load_private_key(settings.service_key_file))
     async with AsyncExitStack() as stack:
         hot = await open_pool(
@@ -137,8 +96,109 @@ async def main(stop: asyncio.Event) -> None:
         await refuse_privileged(pool, "scheduler")
         planner = RpcChannel(settings.planner_target, audience="planner", tokens=tokens)
         stack.push_async_callback(planner.close)
+        wakeups = Wakeups(
+            settings.database_url,
+            name="pawl-scheduler-listen",
+            channels=[CHANNEL, BUS_CHANNEL, OUTBOX_CHANNEL],
+        )
+        sources = Sources(
+            pool=hot, wakeups=wakeups, database_url=settings.database_url, name="pawl-scheduler"
+        )
+        bus, publisher = await stack.enter_async_context(open_publishing(settings.bus, sources))
+        yield Outside(
+            hot=hot, pool=pool, wakeups=wakeups, bus=bus, publisher=publisher, planner=planner
+        )
+
+
+def wire(settings: Settings, outside: Outside) -> Process:
+    """Put the parts together."""
+    work = WorkStore(outside.hot, lease_seconds=settings.lease_seconds)
+    tasks = TaskStore(hot=outside.hot, pool=outside.pool)
+    signals = Signals(uuid4(), announce=work.announce)
+    relay = Relay(outside.publisher)
+    signals.on_commit(relay.wake)
+    writers = ReportWriters(work.report, signals=signals)
+    dispatcher = Dispatcher(work, writers=writers, signals=signals)
+    tail = EventTail(_feed(outside), wakeups=outside.wakeups, signals=signals)
+    service = TaskService(
+        tasks,
+        planner=PlannerClient(outside.planner),
+        signals=signals,
+        on_queued=dispatcher.queued,
+    )
+    server = RpcServer(
+        service=SERVICE,
+        address=settings.listen,
+        verifier=TokenVerifier(load_public_keys(settings.public_keys_file), audience=SERVICE),
+        access=ACCESS,
+        translate=database_refusal,
+    )
+    servicer = SchedulerServicer(
+        service,
+        WatchService(tasks, tail=tail, signals=signals),
+        Republishing(tasks, bus=outside.bus, signals=signals),
+    )
+    server.add(add_SchedulerServiceServicer_to_server, servicer, SCHEDULER_SERVICE)
+    work_servicer = WorkServicer(dispatcher, lease_seconds=settings.lease_seconds)
+    server.add(add_WorkServiceServicer_to_server, work_servicer, WORK_SERVICE)
+    return Process(
+        server=server,
+        dispatcher=dispatcher,
+        writers=writers,
+        signals=signals,
+        tail=tail,
+        bus=outside.bus,
+        relay=relay,
+        wakeups=outside.wakeups,
+    )
+
+
+def _feed(outside: Outside) -> Feed:
+    if isinstance(outside.bus, PostgresBus):
+        return RecordFeed(outside.bus)
+    return TableFeed(outside.pool)
+
+
+async def serve(process: Process, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain: streams first, calls next, events last."""
+    written, told = asyncio.Event(), asyncio.Event()
+    with (
+        process.wakeups.listen(CHANNEL, process.signals.heard),
+        process.wakeups.listen(OUTBOX_CHANNEL, lambda _: process.relay.wake()),
+    ):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(process.writers.run(written))
+            for loop in (process.wakeups, process.tail, process.relay, process.signals):
+                group.create_task(loop.run(told))
+            group.create_task(process.dispatcher.gauge(told))
+            await process.server.start()
+            group.create_task(watch_bus(process.bus, _teller(process.server), stop))
+            set_ready(True)
+            await stop.wait()
+            set_ready(False)
+            await process.server.set_serving(serving=False)
+            await process.dispatcher.drain()
+            process.signals.close()
+            process.tail.close()
+            await process.server.stop()
+            written.set()
+            told.set()
+
+
+def _teller(server: RpcServer) -> Callable[[bool], Awaitable[None]]:
+    async def tell(answers: bool) -> None:
+        await server.set_component(COMPONENT, serving=answers)
+
+    return tell
+
+
+async def main(stop: asyncio.Event) -> None:
+    """The whole life of the process."""
+    settings = Settings.from_env(os.environ)
+    configure_logs(SERVICE, level=settings.log_level)
+    async with open_outside(settings) as outside:
         serve_metrics(settings.metrics_listen)
-        await serve(await wire(settings, hot=hot, pool=pool, planner=planner), stop)
+        await serve(wire(settings, outside), stop)
 
 
 if __name__ == "__main__":

@@ -12,5 +12,6 @@ ACCESS: dict[str, frozenset[str]] = {
     f"/{SCHEDULER_SERVICE}/GetTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/GetTrace": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/WatchEvents": frozenset({CALLER}),
+    f"/{SCHEDULER_SERVICE}/RepublishEvents": frozenset({CALLER}),
     f"/{WORK_SERVICE}/Work": frozenset({"executor"}),
 }

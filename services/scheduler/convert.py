@@ -156,3 +156,17 @@ def watched(request: service_pb.WatchEventsRequest) -> tuple[UUID | None, int, i
     if after_position is not None:
         raise field_error("validation_failed", "after_position", "it goes without a task_id")
     return task_id(request.task_id), request.after_seq, None
+
+
+def republished(request: service_pb.RepublishEventsRequest) -> UUID | None:
+    """The task whose events are meant; None: those of the dead letters.
+
+    PawlError validation_failed when neither is said.
+    """
+    if request.WhichOneof("which") == "task_id":
+        return task_id(request.task_id)
+    if not request.from_dead_letters:
+        raise field_error(
+            "validation_failed", "from_dead_letters", "it must be true when there is no task_id"
+        )
+    return None

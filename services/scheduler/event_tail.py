@@ -1,4 +1,4 @@
-"""The newest events of the bus, read once for everybody here who follows a tenant."""
+"""The newest events of the feed, read once for everybody here who follows a tenant."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from libs.bus.bus import BusRecord
-from libs.bus.envelope import UnreadableEventError, decode
-from libs.bus.postgres import CHANNEL, PostgresBus
+from libs.bus.postgres import CHANNEL
 from libs.bus.topics import TASK_EVENTS
 from libs.core.errors import PawlError
 from libs.db.outage import Outage, is_outage, pause
 from libs.db.wakeups import Wakeup, Wakeups
 from libs.process.logs import get_logger
+from services.scheduler.feed import FedEvent, Feed
 from services.scheduler.model import StoredEvent
-from services.scheduler.task_events import from_bus
 from services.scheduler.wakeups import Signals
 
 PAGE = 500
@@ -53,10 +51,10 @@ class _Follower:
 
 
 class EventTail:
-    """Reads the topic's end while somebody follows; `run` must be running."""
+    """Reads the feed's end while somebody follows; `run` must be running."""
 
-    def __init__(self, bus: PostgresBus, *, wakeups: Wakeups, signals: Signals) -> None:
-        self._bus = bus
+    def __init__(self, feed: Feed, *, wakeups: Wakeups, signals: Signals) -> None:
+        self._feed = feed
         self._wakeups = wakeups
         self._signals = signals
         self._followers: set[_Follower] = set()
@@ -76,7 +74,7 @@ class EventTail:
         try:
             after = after_position
             if after is None:
-                after = await self._bus.last_position(TASK_EVENTS)
+                after = await self._feed.last_position()
             yield []
             async for events in self._backlog(tenant_id, after=after, up_to=joined):
                 yield events
@@ -124,7 +122,7 @@ class EventTail:
         async with self._joining:
             if not self._followers:
                 # While nobody followed, nothing was read.
-                self._position = await self._bus.last_position(TASK_EVENTS)
+                self._position = await self._feed.last_position()
             self._followers.add(follower)
             # What came since may have been passed over: nobody followed then.
             self._flag.set()
@@ -132,42 +130,34 @@ class EventTail:
 
     async def _advance(self) -> None:
         while self._followers:
-            records = await self._bus.read(TASK_EVENTS, self._position, PAGE)
-            for record in records:
-                self._hand_out(record)
-            if len(records) < PAGE:
+            fed = await self._feed.read(self._position, PAGE)
+            for one in fed:
+                self._hand_out(one)
+            if len(fed) < PAGE:
                 return
 
-    def _hand_out(self, record: BusRecord) -> None:
-        if record.position <= self._position:
+    def _hand_out(self, fed: FedEvent) -> None:
+        if fed.position <= self._position:
             return
-        self._position = record.position
-        event = _read(record)
-        if event is None:
+        self._position = fed.position
+        if fed.event is None:
             return
-        tenant_id, stored = event
         for follower in self._followers:
-            if follower.tenant_id == tenant_id:
-                follower.put(stored)
+            if follower.tenant_id == fed.tenant_id:
+                follower.put(fed.event)
 
     async def _backlog(
         self, tenant_id: UUID, *, after: int, up_to: int
     ) -> AsyncIterator[list[StoredEvent]]:
         while after < up_to:
-            records = await self._bus.read(TASK_EVENTS, after, PAGE)
-            if not records:
+            fed = await self._feed.read(after, PAGE)
+            if not fed:
                 return
-            after = records[-1].position
-            known = [_read(record) for record in records if record.position <= up_to]
-            events = [found[1] for found in known if found and found[0] == tenant_id]
+            after = fed[-1].position
+            events = [
+                one.event
+                for one in fed
+                if one.event is not None and one.tenant_id == tenant_id and one.position <= up_to
+            ]
             if events:
                 yield events
-
-
-def _read(record: BusRecord) -> tuple[UUID, StoredEvent] | None:
-    try:
-        event = decode(record)
-        return event.tenant_id, from_bus(event, data=record.value)
-    except UnreadableEventError:
-        log.exception("event not understood", position=record.position)
-        return None

@@ -284,6 +284,46 @@ WHERE s.task_id = :id AND s.step_index BETWEEN CAST(:first AS integer) AND CAST(
   AND EXISTS (SELECT FROM scheduler.tasks t WHERE t.id = :id AND t.tenant_id = :tenant_id)
 ORDER BY s.step_index;
 
+-- feed_events --
+-- Events in the order in which they were published, after a position.
+-- system
+SELECT f.last_position - (f.last_seq - e.seq) AS position, t.tenant_id,
+  e.task_id, e.seq, e.type, e.from_state, e.to_state, e.at, e.data
+FROM (SELECT x.* FROM bus.feed x WHERE x.last_position > CAST(:after AS bigint)
+  ORDER BY x.last_position LIMIT CAST(:limit AS integer)) AS f
+CROSS JOIN LATERAL (SELECT y.* FROM scheduler.task_events y
+  WHERE y.task_id = f.task_id AND y.seq BETWEEN f.first_seq AND f.last_seq OFFSET 0) AS e
+CROSS JOIN LATERAL (SELECT k.tenant_id FROM scheduler.tasks k WHERE k.id = f.task_id OFFSET 0) AS t
+WHERE f.last_position - (f.last_seq - e.seq) > CAST(:after AS bigint)
+ORDER BY position;
+
+-- feed_end --
+-- The position of the newest published event of a topic.
+-- system
+SELECT last_position FROM bus.topics WHERE topic = CAST(:topic AS text);
+
+-- republish_task --
+-- Put every event of a task into the outbox once more, in runs that fit a batch; no row: there is no such task.
+-- system
+WITH t AS MATERIALIZED (
+  -- The lock makes a writer that is at work on the task commit first.
+  SELECT t.id, t.seq FROM scheduler.tasks t WHERE t.id = :id FOR NO KEY UPDATE
+), o AS (
+  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq)
+  SELECT t.id, s, least(s + CAST(:run AS integer) - 1, t.seq)
+  FROM t, generate_series(1, t.seq, CAST(:run AS integer)) AS s
+)
+SELECT t.seq AS events FROM t;
+
+-- republish_events --
+-- Put single events into the outbox once more, those that exist.
+-- system
+INSERT INTO scheduler.outbox (task_id, first_seq, last_seq)
+SELECT e.task_id, e.seq, e.seq
+FROM unnest(CAST(:ids AS uuid[]), CAST(:seqs AS integer[])) AS x(task_id, seq)
+CROSS JOIN LATERAL (SELECT y.task_id, y.seq FROM scheduler.task_events y
+  WHERE y.task_id = x.task_id AND y.seq = x.seq OFFSET 0) AS e;
+
 -- announce --
 -- Wake the other schedulers.
 -- system

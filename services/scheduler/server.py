@@ -9,6 +9,7 @@ from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2 as service_pb
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc as service_grpc
 from libs.rpc.context import current_caller
 from services.scheduler import convert
+from services.scheduler.republishing import Republishing
 from services.scheduler.service import TaskService
 from services.scheduler.watching import WatchService
 
@@ -16,9 +17,12 @@ from services.scheduler.watching import WatchService
 class SchedulerServicer(service_grpc.SchedulerServiceServicer):
     """pawl.scheduler.v1.SchedulerService."""
 
-    def __init__(self, tasks: TaskService, watching: WatchService) -> None:
+    def __init__(
+        self, tasks: TaskService, watching: WatchService, republishing: Republishing
+    ) -> None:
         self._tasks = tasks
         self._watching = watching
+        self._republishing = republishing
 
     async def SubmitTask(  # noqa: D102 - named and described by the proto
         self, request: service_pb.SubmitTaskRequest, _context: Any
@@ -59,3 +63,15 @@ class SchedulerServicer(service_grpc.SchedulerServiceServicer):
             yield service_pb.WatchEventsResponse(
                 events=[convert.event_to_proto(event) for event in events]
             )
+
+    async def RepublishEvents(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.RepublishEventsRequest, _context: Any
+    ) -> service_pb.RepublishEventsResponse:
+        task_id = convert.republished(request)
+        if task_id is None:
+            done = await self._republishing.dead_letters(current_caller())
+        else:
+            done = await self._republishing.task(current_caller(), task_id)
+        return service_pb.RepublishEventsResponse(
+            events=done.events, letters=done.letters, unknown_letters=done.unknown_letters
+        )

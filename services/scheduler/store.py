@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,9 @@ from services.scheduler.rows import stored_event, stored_step, stored_task, subm
 QUERIES = load_queries(Path(__file__).parent / "queries.sql")
 
 LAST_SEQ = 2**31 - 1
+
+# Events that one row of the outbox stands for at most: all of them must fit one batch of the bus.
+REPUBLISH_RUN = 100
 
 
 class TaskStore:
@@ -81,6 +85,22 @@ class TaskStore:
         async with self._hot.connection() as connection:
             cursor = await connection.execute(QUERIES["events_between"], parameters)
             return [stored_event(row) for row in await cursor.fetchall()]
+
+    async def republish_task(self, task_id: UUID) -> int | None:
+        """Put every event of a task into the outbox once more; how many, None: no such task."""
+        async with self._hot.connection() as connection:
+            parameters = {"id": task_id, "run": REPUBLISH_RUN}
+            row = await _one(connection, "republish_task", parameters)
+        return None if row is None else int(row["events"])
+
+    async def republish_events(self, named: Sequence[tuple[UUID, int]]) -> int:
+        """Put single events (task id, seq) into the outbox once more; how many exist."""
+        ids, seqs = [task_id for task_id, _ in named], [seq for _, seq in named]
+        async with self._hot.connection() as connection:
+            cursor = await connection.execute(
+                QUERIES["republish_events"], {"ids": ids, "seqs": seqs}
+            )
+        return cursor.rowcount
 
     async def step_sizes(self, head: StoredTask) -> list[int]:
         """Bytes of the texts of each closed step of `head`, from step 1."""

@@ -179,6 +179,19 @@ async def test_ready_when_every_service_serves(world: GatewayWorld) -> None:
     assert (await world.http.get("/healthz")).json() == {"status": "ok"}
 
 
+async def test_degraded_while_the_bus_is_away(keys: KeyRing) -> None:
+    async with gateway_world(keys) as world:
+        await world.servers["scheduler"].set_component("pawl.bus", serving=False)
+        away = await world.http.get("/readyz")
+        await world.servers["scheduler"].set_component("pawl.bus", serving=True)
+        back = await world.http.get("/readyz")
+
+    assert (away.status_code, away.json()["status"]) == (200, "degraded")
+    assert "published later" in away.json()["degraded"]["bus"]
+    assert back.json()["status"] == "ready"
+    assert "degraded" not in back.json()
+
+
 async def test_not_ready_names_the_part(keys: KeyRing) -> None:
     async with gateway_world(keys) as world:
         await world.servers["planner"].set_serving(serving=False)
@@ -204,6 +217,7 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
         "GET /api/v1/tasks/{task_id}/trace",
         "GET /api/v1/tasks/{task_id}/events",
         "GET /v1/events",
+        "POST /v1/events/replay",
         "GET /v1/tenants",
         "POST /v1/tenants",
         "GET /v1/keys",

@@ -22,6 +22,7 @@ QUEUED = task_pb2.TASK_STATE_QUEUED
 RUNNING = task_pb2.TASK_STATE_RUNNING
 CANCELLED = task_pb2.TASK_STATE_CANCELLED
 SUCCEEDED = task_pb2.TASK_STATE_SUCCEEDED
+TASK = "0199d2a1-7c3e-7b52-9a64-3f0d5c1b8e27"
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -170,3 +171,37 @@ async def _frame(lines: AsyncIterator[str]) -> dict[str, str]:
         if separator and name:
             found[name] = value
     raise httpx2.StreamClosed
+
+
+@pytest.mark.parametrize(
+    ("body", "which"),
+    [({"task_id": TASK}, "task_id"), ({"from_dead_letters": True}, "from_dead_letters")],
+)
+async def test_replay_passes_on_what_is_asked_for(
+    world: GatewayWorld, body: dict[str, Any], which: str
+) -> None:
+    answer = await world.http.post("/v1/events/replay", json=body)
+
+    assert answer.json() == {"events": 9, "letters": 4, "unknown_letters": 1}
+    assert world.scheduler.requests[-1].WhichOneof("which") == which
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "required"),
+        ({"task_id": TASK, "from_dead_letters": True}, "required"),
+        ({"task_id": "nobody"}, "invalid_format"),
+        ({"task_id": 7}, "wrong_type"),
+        ({"from_dead_letters": False}, "wrong_type"),
+        ({"task_id": TASK, "all": True}, "unknown_field"),
+    ],
+)
+async def test_replay_refuses_what_does_not_say_which(
+    world: GatewayWorld, body: dict[str, Any], code: str
+) -> None:
+    answer = await world.http.post("/v1/events/replay", json=body)
+
+    assert answer.status_code == 422
+    assert code in [error["code"] for error in problem_of(answer)["errors"]]
+    assert world.scheduler.requests == []

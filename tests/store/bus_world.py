@@ -14,7 +14,7 @@ import psycopg
 
 from libs.bus.bus import BusRecord
 from libs.bus.consumer import Consumer, Handler
-from libs.bus.consumer_tables import consumer_tables
+from libs.bus.consumer_tables import aside_table, consumer_tables
 from libs.bus.envelope import BusEvent, decode
 from libs.bus.postgres import CHANNEL, PostgresBus, PostgresPublisher
 from libs.bus.topics import DEAD_LETTERS, TASK_EVENTS
@@ -191,6 +191,7 @@ async def bus_world(database: Database) -> AsyncIterator[World]:
     async with await psycopg.AsyncConnection.connect(database.owner_dsn) as owner:
         await owner.execute(_TABLES.encode())
         await owner.execute(consumer_tables(READER, "pawl_auth").encode())
+        await owner.execute(aside_table(READER, "pawl_auth").encode())
     async with AsyncExitStack() as stack:
         writer = await open_pool(
             database.dsn("scheduler"), name="test-writer", max_size=12, hot=True

@@ -264,7 +264,7 @@ async def test_every_statement_can_be_prepared(world: World) -> None:
     async with await psycopg.AsyncConnection.connect(world.owner_dsn, autocommit=True) as owner:
         for name in queries:
             block = queries.block(name)
-            schema = WRITER if name.startswith("relay") else READER
+            schema = WRITER if "{schema}.outbox" in block.text else READER
             text = block.text.replace("{schema}", schema)
             for number, parameter in enumerate(block.parameters, start=1):
                 text = text.replace(f"%({parameter})s", f"${number}")

@@ -13,6 +13,8 @@ from importlib.metadata import version as release_of
 from pathlib import Path
 from typing import Any
 
+from libs.bus.settings import KAFKA, read_bus
+from libs.cli.topics import ensure_topics
 from libs.cli.up import ready_file
 from libs.cli.up.api_key import ensure_api_key
 from libs.cli.up.console import UpConsole, readable
@@ -25,9 +27,10 @@ from libs.cli.up.processes import mark_of
 from libs.cli.up.services import MODULES, STOP_ORDER, Installation, Instance, instance_names
 from libs.cli.up.state import StateFile
 from libs.cli.up.supervisor import ServiceProcess, StartFailedError, Supervised, Supervisor, Trouble
+from libs.core.errors import PawlError
 from libs.db.roles import INSPECTOR, service_dsn
 from libs.process.child import ChildSpec
-from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError
+from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError, Env
 
 START_SECONDS = 120.0
 STOP_SECONDS = {"executor": 10.0}
@@ -124,6 +127,7 @@ class _Up:
         )
         if await preparation.run():
             self._console.note("database prepared")
+        await self._prepare_topics()
         installation = Installation(
             data_dir=self._data_dir,
             owner_dsn=owner_dsn,
@@ -173,6 +177,23 @@ class _Up:
         self._postgres.prepare()
         await self._until_all_serve([self._supervisor.keep(self._postgres)])
         return self._postgres.owner_dsn
+
+    async def _prepare_topics(self) -> None:
+        """On Kafka: make the topics. ConfigError when the brokers are away or have others."""
+        env = Env(self._options.environ)
+        settings = read_bus(env)
+        env.check()
+        if settings.driver != KAFKA:
+            return
+        try:
+            topics = await ensure_topics(settings)
+        except PawlError as error:
+            raise ConfigError(
+                f"the topics at {settings.kafka_bootstrap} could not be made: {error.message}"
+            ) from error
+        for name, outcome, detail in topics:
+            if outcome != "kept":
+                self._console.note(f"topic {name} {outcome}: {detail}")
 
     def _process(self, installation: Installation, instance: Instance) -> ServiceProcess:
         log_path = instance.log_path(self._data_dir)

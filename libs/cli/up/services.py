@@ -87,7 +87,6 @@ class Installation:
             "PAWL_SERVICE_KEY_FILE": str(secrets / f"service_{service}.jwk"),
             "PAWL_PUBLIC_KEYS_FILE": str(secrets / "public_keys.json"),
             "PAWL_LOG_LEVEL": self.environ.get("PAWL_LOG_LEVEL", "info"),
-            "PAWL_BUS": "postgres",
         }
         if service in WITH_DATABASE:
             given[f"PAWL_{service.upper()}_DATABASE_URL"] = service_dsn(

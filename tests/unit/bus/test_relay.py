@@ -5,7 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
-from libs.bus.bus import Moved
+from libs.bus.bus import Backlog, Moved
 from libs.bus.relay import Relay
 from tests.waiting import eventually
 
@@ -30,9 +30,15 @@ class FakePublisher:
         self.published += events
         return Moved(events=events, oldest_age_seconds=0.0, is_more=events == self._most)
 
+    async def backlog(self) -> Backlog:
+        return Backlog(rows=self.waiting, oldest_age_seconds=0.5 * self.waiting)
+
     async def drop_expired(self) -> int:
         self.drops += 1
         return 0
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
 async def stopped(running: asyncio.Task[None], stop: asyncio.Event) -> None:

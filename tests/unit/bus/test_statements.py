@@ -4,7 +4,7 @@ import pytest
 
 from libs.bus.consumer_tables import consumer_tables
 from libs.bus.statements import statements
-from libs.bus.topics import ARTIFACT_EVENTS, DEAD_LETTERS, KEPT_SECONDS, TASK_EVENTS
+from libs.bus.topics import ARTIFACT_EVENTS, DEAD_LETTERS, TASK_EVENTS, TOPICS
 
 
 def test_statements_stand_in_the_schema() -> None:
@@ -25,4 +25,4 @@ def test_statements_refuse_what_is_no_plain_name(name: str) -> None:
 
 
 def test_every_topic_is_kept_for_some_time() -> None:
-    assert set(KEPT_SECONDS) == {TASK_EVENTS, ARTIFACT_EVENTS, DEAD_LETTERS}
+    assert set(TOPICS) == {TASK_EVENTS, ARTIFACT_EVENTS, DEAD_LETTERS}

@@ -260,3 +260,61 @@ class WatchEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
+
+@_typing.final
+class RepublishEventsRequest(_message.Message):
+    """Says which events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    FROM_DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Every event of this task."""
+    from_dead_letters: _builtins.bool
+    """The events of the dead letters that came since this was asked for last. Must be true."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        from_dead_letters: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_dead_letters", b"from_dead_letters", "task_id", b"task_id", "which", b"which"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_dead_letters", b"from_dead_letters", "task_id", b"task_id", "which", b"which"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["task_id", "from_dead_letters"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
+
+Global___RepublishEventsRequest: _TypeAlias = RepublishEventsRequest  # noqa: Y015
+
+@_typing.final
+class RepublishEventsResponse(_message.Message):
+    """What was put into the outbox; it is published a moment later."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    LETTERS_FIELD_NUMBER: _builtins.int
+    UNKNOWN_LETTERS_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    """Required. How many events."""
+    letters: _builtins.int
+    """Required. How many dead letters were read; 0 for a task."""
+    unknown_letters: _builtins.int
+    """Required. Dead letters among them that are no event of a task here: they stay what they are."""
+    def __init__(
+        self,
+        *,
+        events: _builtins.int = ...,
+        letters: _builtins.int = ...,
+        unknown_letters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "letters", b"letters", "unknown_letters", b"unknown_letters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepublishEventsResponse: _TypeAlias = RepublishEventsResponse  # noqa: Y015

@@ -57,6 +57,11 @@ class SchedulerServiceStub:
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.RepublishEvents = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/RepublishEvents',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RepublishEventsRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RepublishEventsResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServiceServicer:
@@ -104,6 +109,18 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RepublishEvents(self, request, context):
+        """Publish events anew from the event table, with the ids and numbers that they always had.
+
+        For the operator, whichever tenant owns the tasks. Consumers know an event that they handled by its number
+        and pass it by; one that they had put aside as a dead letter they handle now.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: operator), UNAVAILABLE (the database or the bus is away).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +143,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchEventsRequest.FromString,
                     response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'RepublishEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepublishEvents,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RepublishEventsRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RepublishEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -239,6 +261,33 @@ class SchedulerService:
             '/pawl.scheduler.v1.SchedulerService/WatchEvents',
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchEventsRequest.SerializeToString,
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepublishEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/RepublishEvents',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RepublishEventsRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RepublishEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

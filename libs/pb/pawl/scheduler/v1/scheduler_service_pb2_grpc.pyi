@@ -59,6 +59,14 @@ class SchedulerServiceStub:
     Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
     (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
     """
+    RepublishEvents: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.RepublishEventsRequest, _scheduler_service_pb2.RepublishEventsResponse]
+    """Publish events anew from the event table, with the ids and numbers that they always had.
+
+    For the operator, whichever tenant owns the tasks. Consumers know an event that they handled by its number
+    and pass it by; one that they had put aside as a dead letter they handle now.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: operator), UNAVAILABLE (the database or the bus is away).
+    """
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -90,6 +98,14 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
 
     Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
     (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
+    """
+    RepublishEvents: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.RepublishEventsRequest, _scheduler_service_pb2.RepublishEventsResponse]  # type: ignore[assignment]
+    """Publish events anew from the event table, with the ids and numbers that they always had.
+
+    For the operator, whichever tenant owns the tasks. Consumers know an event that they handled by its number
+    and pass it by; one that they had put aside as a dead letter they handle now.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: operator), UNAVAILABLE (the database or the bus is away).
     """
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,6 +159,20 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
         (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
+        """
+
+    @_abc_1.abstractmethod
+    def RepublishEvents(
+        self,
+        request: _scheduler_service_pb2.RepublishEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.RepublishEventsResponse, _abc.Awaitable[_scheduler_service_pb2.RepublishEventsResponse]]:
+        """Publish events anew from the event table, with the ids and numbers that they always had.
+
+        For the operator, whichever tenant owns the tasks. Consumers know an event that they handled by its number
+        and pass it by; one that they had put aside as a dead letter they handle now.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: operator), UNAVAILABLE (the database or the bus is away).
         """
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
