@@ -42,6 +42,8 @@ from libs.rpc.tokens import (
 )
 from services.scheduler.__main__ import Process, open_outside, serve, wire
 from services.scheduler.config import Settings
+from tests.asyncapi import check_all
+from tests.published import read_published
 from tests.servers import Database
 from tests.waiting import eventually
 
@@ -390,7 +392,7 @@ async def ask(dsn: str, sql: str, parameters: Sequence[object] = ()) -> list[dic
 async def scheduler_world(
     database: Database, keys: KeyRing, secrets_dir: Path, *, lease_seconds: float = 10.0
 ) -> AsyncIterator[SchedulerWorld]:
-    """A scheduler that serves during the block."""
+    """A scheduler that serves during the block; what it published is as docs/asyncapi.yaml says."""
     keys.write(secrets_dir)
     async with AsyncExitStack() as stack:
         planner = FakePlanner()  # type: ignore[abstract]  # the scheduler calls nothing else
@@ -440,3 +442,4 @@ async def scheduler_world(
         finally:
             stop.set()
             await serving
+        check_all(await read_published(database.owner_dsn))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -11,15 +11,20 @@ import pytest_asyncio
 from libs.cli.client import Client
 from libs.cli.stack import Stack, running_stack
 from tests.e2e.tasks import OWN_DATABASE
+from tests.published import check_published
 from tests.servers import SYSTEM_BINARIES, Servers
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`pawl up` with the PostgreSQL that comes along. Nobody may stop or starve it."""
+@pytest_asyncio.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """`pawl up` with the PostgreSQL that comes along. Nobody may stop or starve it.
+
+    At its end all that it published must be as docs/asyncapi.yaml says; so too below.
+    """
     data_dir = tmp_path_factory.mktemp("stack") / "data"
     with running_stack(data_dir, environ=OWN_DATABASE) as running:
         yield running
+        await check_published(running.ready.postgres.dsn)
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -34,6 +39,7 @@ async def system_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
             env = os.environ | {"PAWL_DATABASE_URL": database.owner_dsn}
             with running_stack(tmp_path_factory.mktemp("stack") / "data", environ=env) as running:
                 yield running
+                await check_published(running.ready.postgres.dsn)
     finally:
         await servers.close()
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from libs.bus.topics import DEAD_LETTERS, TASK_EVENTS
 from libs.core.ids import new_id
 from libs.db.engine import Connection, Pool, open_pool
 from libs.db.wakeups import Wakeups
+from tests.asyncapi import Published, check_all
 from tests.servers import Database
 
 WRITER = "bus_writer"
@@ -55,9 +56,12 @@ WITH t AS (
   RETURNING id, seq
 ), e AS (
   INSERT INTO {WRITER}.task_events (task_id, seq, type, from_state, to_state, data)
-  SELECT t.id, s, 'progress', 'running', 'running', json_build_object(
-    'task_id', t.id, 'tenant_id', %(tenant)s::text, 'seq', s, 'from_state', 'running',
-    'to_state', 'running', 'at', '2026-01-01T00:00:00Z', 'mode', 'live')::text
+  SELECT t.id, s, CASE s WHEN 1 THEN 'status_transition' ELSE 'progress' END,
+    CASE WHEN s > 1 THEN 'created' END, 'created', json_strip_nulls(json_build_object(
+      'task_id', t.id, 'tenant_id', %(tenant)s::text, 'seq', s,
+      'from_state', CASE WHEN s > 1 THEN 'created' END, 'to_state', 'created',
+      'at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      'mode', 'live'))::text
   FROM t, generate_series(t.seq - %(events)s + 1, t.seq) s
 )
 INSERT INTO {WRITER}.outbox SELECT id, seq - %(events)s + 1, seq FROM t
@@ -74,6 +78,7 @@ class World:
     wakeups: Wakeups
     bus: PostgresBus
     publisher: PostgresPublisher
+    raw_positions: set[int] = field(default_factory=set)
 
     async def write(self, task: UUID, *, events: int = 1) -> None:
         """Commit that many events of a task."""
@@ -88,8 +93,11 @@ class World:
         return tasks
 
     async def records(self, topic: str = TASK_EVENTS) -> list[BusRecord]:
-        """All that stands in a topic."""
-        return await self.bus.read(topic, 0, 1_000_000)
+        """All that stands in a topic, as docs/asyncapi.yaml says where it was not put there raw."""
+        records = await self.bus.read(topic, 0, 1_000_000)
+        raw = self.raw_positions if topic == TASK_EVENTS else set()
+        check_all(Published.of(one) for one in records if one.position not in raw)
+        return records
 
     async def history(self) -> dict[UUID, list[int]]:
         """The sequences of each task in the order of the topic, whose positions are 1, 2, 3 …"""
@@ -126,7 +134,7 @@ class World:
 
     async def put_raw(self, *, key: str, headers: str, value: str) -> None:
         """A record that no relay made."""
-        await self.ask(
+        rows = await self.ask(
             """
             WITH t AS (UPDATE bus.topics SET last_position = last_position + 1
                        WHERE topic = %s RETURNING topic, last_position)
@@ -135,6 +143,7 @@ class World:
             """,
             (TASK_EVENTS, key, headers, value),
         )
+        self.raw_positions.update(row[0] for row in rows)
 
     async def ask(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Rows of a statement run as the owner."""
