@@ -224,7 +224,7 @@ class Consumer:
         first = failed.__cause__ if item is failed.item else None
         letter = await self._careful(tx, item, item.event, first=first)
         if letter is not None:
-            await tx.execute(self._sql["put_aside"], self._names | {"key": key, "seq": seq})
+            await self._put_aside(tx, seen, key=key, seq=seq)
         return letter
 
     async def _put_unreadable_aside(self, tx: Connection, item: _Item, seen: _Seen) -> None:
@@ -241,7 +241,11 @@ class Consumer:
             row = await cursor.fetchone()
             seen.last_seqs[key] = 0 if row is None else row["last_seq"]
         if seq > seen.last_seqs[key]:
-            await tx.execute(self._sql["put_aside"], self._names | {"key": key, "seq": seq})
+            await self._put_aside(tx, seen, key=key, seq=seq)
+
+    async def _put_aside(self, tx: Connection, seen: _Seen, *, key: UUID, seq: int) -> None:
+        seen.asides.add((key, seq))
+        await tx.execute(self._sql["put_aside"], self._names | {"key": key, "seq": seq})
 
     async def _straight(self, tx: Connection, item: _Item, event: BusEvent) -> None:
         try:

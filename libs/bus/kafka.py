@@ -48,7 +48,7 @@ class KafkaBus:
     """Topics of a Kafka cluster."""
 
     def __init__(self, client: KafkaClient) -> None:
-        self._client = client
+        self.client = client
 
     async def subscribe(self, *, topic: str, group: str, schema: str) -> KafkaSubscription:
         """Join `group` on `topic`; a new group begins with the oldest record that is kept.
@@ -57,9 +57,9 @@ class KafkaBus:
         broker answers.
         """
         del schema
-        consumer = _consumer(self._client, group=group)
-        subscription = KafkaSubscription(self._client, consumer, topic=topic, group=group)
-        consumer.subscribe([self._client.full_name(topic)], listener=subscription.listener)
+        consumer = _consumer(self.client, group=group)
+        subscription = KafkaSubscription(self.client, consumer, topic=topic, group=group)
+        consumer.subscribe([self.client.full_name(topic)], listener=subscription.listener)
         await _started(consumer)
         return subscription
 
@@ -69,29 +69,24 @@ class KafkaBus:
         Members do not share them: two that read at the same time both get them.
         """
         del schema
-        topic = self._client.full_name(DEAD_LETTERS)
-        consumer = _consumer(self._client, group=group)
+        places = await self.client.places(DEAD_LETTERS)
+        consumer = _consumer(self.client, group=group)
         await _started(consumer)
         try:
             with kafka_refusals():
-                places = [
-                    TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()
-                ]
-                if not places:
-                    return
                 consumer.assign(places)
                 ends = await consumer.end_offsets(places)
                 while [p for p in places if await consumer.position(p) < ends[p]]:
                     found = await consumer.getmany(timeout_ms=1000, max_records=LETTERS_PER_PAGE)
                     for place, records in found.items():
-                        yield tuple(_record(r, topic=DEAD_LETTERS) for r in records)
+                        yield tuple(_record(record, topic=DEAD_LETTERS) for record in records)
                         await consumer.commit({place: records[-1].offset + 1})
         finally:
             await consumer.stop()
 
     async def check(self) -> None:
         """PawlError `unavailable` when no broker answers."""
-        await self._client.check()
+        await self.client.check()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Nothing: the client has its own loops."""
@@ -99,7 +94,7 @@ class KafkaBus:
 
     async def close(self) -> None:
         """Close the producer of dead letters."""
-        await self._client.close()
+        await self.client.close()
 
 
 class KafkaSubscription:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.bus.settings import BusSettings
@@ -78,6 +78,15 @@ class KafkaClient:
                         raise
                 self._producer = producer
             return self._producer
+
+    async def places(self, topic: str) -> list[TopicPartition]:
+        """The partitions of a topic, in order. PawlError `unavailable` when there is no such topic
+        or no broker answers.
+        """
+        name = self.full_name(topic)
+        producer = await self.producer()
+        with kafka_refusals():
+            return [TopicPartition(name, p) for p in sorted(await producer.partitions_for(name))]
 
     async def discard_producer(self) -> None:
         """Let the producer go with all that it has not delivered; the next one begins afresh."""

@@ -164,9 +164,7 @@ class KafkaPublisher:
         if not rows:
             return None
         producer = await self._client.producer()
-        with kafka_refusals():
-            partitions = sorted(await producer.partitions_for(self._topic))
-        packed = _Packed(producer, partitions)
+        packed = _Packed(producer, [p.partition for p in await self._client.places(TASK_EVENTS)])
         taken = [list(events) for _, events in groupby(rows, key=lambda row: row["place"])]
         kept = [events for events in taken if packed.takes(events)]
         return _Run(

@@ -5,38 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import psycopg
-import pytest_asyncio
 
 from libs.bus.consumer import Consumer
 from libs.bus.envelope import BusEvent, UnreadableEventError
 from libs.bus.relay import Relay
-from libs.bus.topics import TASK_EVENTS
+from libs.bus.topics import DEAD_LETTERS, TASK_EVENTS
 from libs.core.errors import PawlError
 from libs.core.ids import new_id
 from libs.db.engine import Connection
-from tests.servers import Database
-from tests.store.bus_world import READER, World, bus_world, note
+from tests.bus.world import READER, PostgresWorld, World, note
 from tests.waiting import eventually
 
-
-@pytest_asyncio.fixture
-async def world(database: Database) -> AsyncIterator[World]:
-    async with bus_world(database) as world:
-        yield world
-
-
-async def position(world: World, group: str = "test") -> int:
-    rows = await world.ask(
-        f"SELECT position FROM {READER}.bus_positions WHERE group_name = %s", (group,)
-    )
-    return int(rows[0][0]) if rows else -1
-
-
-async def is_read(world: World, group: str = "test") -> bool:
-    return await position(world, group) == await world.bus.last_position(TASK_EVENTS)
+PROMPT_SECONDS = 3.0
+"""Less than the 5 s after which a consumer looks by itself."""
 
 
 async def test_consumer_gives_every_event_its_effect_once(world: World) -> None:
@@ -44,7 +27,7 @@ async def test_consumer_gives_every_event_its_effect_once(world: World) -> None:
     await world.publish_all()
 
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
 
@@ -59,13 +42,17 @@ async def test_consumer_is_woken_by_the_relay(world: World) -> None:
         for _ in range(3):
             await world.write_tasks(2)
             relay.wake()
-            await eventually(world.effects_are_whole, timeout=3)
+            await eventually(world.effects_are_whole, timeout=PROMPT_SECONDS)
 
     stop.set()
     await running
 
 
-async def test_consumer_delivers_after_its_listen_connection_was_killed(world: World) -> None:
+async def test_consumer_delivers_after_its_listen_connection_was_killed(
+    postgres: PostgresWorld,
+) -> None:
+    world = postgres
+
     async def listener() -> int | None:
         rows = await world.ask(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'test-wakeups'"
@@ -93,10 +80,12 @@ async def test_consumer_killed_in_the_middle_of_a_batch_repeats_no_effect(world:
     await world.write_tasks(10)
     await world.publish_all()
     reached = asyncio.Event()
+    calls: list[int] = []
 
     async def hang_halfway(tx: Connection, event: BusEvent) -> None:
         await note(tx, event)
-        if event.position == 15:
+        calls.append(event.sequence)
+        if len(calls) == 2:
             reached.set()
             await asyncio.Event().wait()
 
@@ -107,7 +96,7 @@ async def test_consumer_killed_in_the_middle_of_a_batch_repeats_no_effect(world:
     assert await world.effects() == []
 
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
 
@@ -124,7 +113,7 @@ async def test_consumer_whose_connection_is_killed_in_a_batch_tries_it_again(wor
             await world.ask("SELECT pg_terminate_backend(%s)", (tx.info.backend_pid,))
 
     async with world.running(world.consumer(kill_once)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
     assert await world.letters() == []
@@ -134,13 +123,13 @@ async def test_duplicates_have_no_second_effect(world: World) -> None:
     await world.write_tasks(4)
     await world.publish_all()
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
-    await world.ask(f"UPDATE {READER}.bus_positions SET position = 0")
+        await eventually(world.is_read, timeout=20)
+    await world.rewind()
     await world.write_tasks(1)
     await world.publish_all()
 
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
 
@@ -149,10 +138,12 @@ async def test_a_record_twice_in_one_batch_has_one_effect(world: World) -> None:
     await world.write_tasks(1, events=2)
     await world.publish_all()
     for record in await world.records():
-        await world.put_raw(key=record.key, headers=record.headers, value=record.value)
+        await world.put_raw(
+            key=record.key, headers=json.loads(record.headers), value=record.value.encode()
+        )
 
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
 
@@ -168,7 +159,7 @@ async def test_two_members_of_a_group_share_the_work(world: World) -> None:
             relay.wake()
         stop.set()
         await running
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
 
@@ -185,8 +176,8 @@ async def test_two_groups_read_everything_each(world: World) -> None:
     await world.write_tasks(3)
     await world.publish_all()
     async with world.running(counting("one"), counting("two")):
-        await eventually(lambda: is_read(world, "one"))
-        await eventually(lambda: is_read(world, "two"))
+        await eventually(lambda: world.is_read("one"), timeout=20)
+        await eventually(lambda: world.is_read("two"), timeout=20)
 
     assert calls == {"one": 9, "two": 9}
 
@@ -203,7 +194,7 @@ async def test_an_event_that_fails_is_put_aside_and_the_others_go_on(world: Worl
             raise ValueError("cannot count this")
 
     async with world.running(world.consumer(fail_on_bad)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert list(attempts.values()) == [3]
     done = await world.effects()
@@ -218,18 +209,19 @@ async def test_an_event_that_fails_is_put_aside_and_the_others_go_on(world: Worl
 
 
 async def test_an_event_that_fails_at_first_is_tried_again(world: World) -> None:
-    await world.write_tasks(2)
+    late = (await world.write_tasks(2))[0]
     await world.publish_all()
     attempts: Counter[int] = Counter()
 
     async def fail_twice(tx: Connection, event: BusEvent) -> None:
         await note(tx, event)
-        attempts[event.position] += 1
-        if event.position == 2 and attempts[2] < 3:
-            raise RuntimeError("not yet")
+        if event.sequence == 2 and event.key == late:
+            attempts[event.sequence] += 1
+            if attempts[event.sequence] < 3:
+                raise RuntimeError("not yet")
 
     async with world.running(world.consumer(fail_twice)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert attempts[2] == 3
     assert await world.effects_are_whole()
@@ -237,16 +229,16 @@ async def test_an_event_that_fails_at_first_is_tried_again(world: World) -> None
 
 
 async def test_a_refused_statement_does_not_spoil_the_others_of_the_batch(world: World) -> None:
-    await world.write_tasks(2)
+    bad = (await world.write_tasks(2))[1]
     await world.publish_all()
 
     async def refused(tx: Connection, event: BusEvent) -> None:
         await note(tx, event)
-        if event.position == 3:
+        if event.key == bad and event.sequence == 3:
             await tx.execute("SELECT 1/0")
 
     async with world.running(world.consumer(refused)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert len(await world.effects()) == 5
     (letter,) = await world.letters()
@@ -254,19 +246,19 @@ async def test_a_refused_statement_does_not_spoil_the_others_of_the_batch(world:
 
 
 async def test_unreadable_records_are_put_aside_at_once(world: World) -> None:
-    await world.put_raw(key="no uuid", headers="{}", value="{}")
-    await world.put_raw(key=str(new_id()), headers="not json", value="[1]")
+    await world.put_raw(key="no uuid", headers={}, value=b"{}")
+    await world.put_raw(key=str(new_id()), headers={"a": "b"}, value=b"[1]")
     await world.write_tasks(2)
     await world.publish_all()
 
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
-    first, second = await world.letters()
-    assert (first["pawl_attempts"], first["pawl_position"]) == ("0", "1")
-    assert second["pawl_headers"] == "not json"
-    assert "not JSON" in second["pawl_reason"]
+    letters = await world.letters()
+    assert [letter["pawl_attempts"] for letter in letters] == ["0", "0"]
+    assert all("ce_specversion" in letter["pawl_reason"] for letter in letters)
+    assert [letter.get("a") for letter in letters].count("b") == 1
 
 
 async def test_data_that_the_handler_cannot_read_is_not_tried_again(world: World) -> None:
@@ -275,11 +267,11 @@ async def test_data_that_the_handler_cannot_read_is_not_tried_again(world: World
     attempts: Counter[int] = Counter()
 
     async def unreadable(_tx: Connection, event: BusEvent) -> None:
-        attempts[event.position] += 1
+        attempts[event.sequence] += 1
         raise UnreadableEventError("of another make")
 
     async with world.running(world.consumer(unreadable)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert attempts == {1: 1, 2: 1}
     assert len(await world.letters()) == 2
@@ -295,12 +287,12 @@ async def test_an_outage_is_not_blamed_on_the_event(world: World) -> None:
     ]
 
     async def away_at_first(tx: Connection, event: BusEvent) -> None:
-        if event.position == 4 and failures:
+        if event.sequence == 3 and failures:
             raise failures.pop()
         await note(tx, event)
 
     async with world.running(world.consumer(away_at_first)):
-        await eventually(lambda: is_read(world), timeout=15)
+        await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
     assert await world.letters() == []
@@ -320,44 +312,117 @@ async def test_events_that_are_not_wanted_are_passed_by(world: World) -> None:
     )
 
     async with world.running(consumer):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert [seq for _, seq in await world.effects()] == [2, 2]
 
 
-async def test_a_new_group_begins_with_the_oldest_record_kept(world: World) -> None:
+async def test_a_new_group_begins_with_the_oldest_record_kept(postgres: PostgresWorld) -> None:
+    world = postgres
     await world.write_tasks(1, events=3)
     await world.publish_all()
     await world.ask("DELETE FROM bus.records WHERE position <= 2")
 
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert [seq for _, seq in await world.effects()] == [3]
 
 
-async def test_a_group_goes_on_behind_records_dropped_unread(world: World) -> None:
+async def test_a_group_goes_on_behind_records_dropped_unread(postgres: PostgresWorld) -> None:
+    world = postgres
     await world.write_tasks(1, events=1)
     await world.publish_all()
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
     await world.write_tasks(1, events=3)
     await world.publish_all()
     await world.ask("DELETE FROM bus.records WHERE position <= 3")
 
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
     assert [seq for _, seq in await world.effects()] == [1, 3]
 
 
 async def test_dead_letters_keep_the_value(world: World) -> None:
     value = json.dumps({"deep": ["data", 1.5, "é"]}, ensure_ascii=False)
-    await world.put_raw(key="k", headers='{"a": "b"}', value=value)
+    await world.put_raw(key="k", headers={"a": "b"}, value=value.encode())
 
     async with world.running(world.consumer(note)):
-        await eventually(lambda: is_read(world))
+        await eventually(world.is_read, timeout=20)
 
-    (record,) = await world.records("pawl.dead-letters.v1")
+    (record,) = await world.all_records(DEAD_LETTERS)
     assert (record.key, record.value) == ("k", value)
     assert json.loads(record.headers)["a"] == "b"
+
+
+async def test_an_event_put_aside_is_handled_when_it_is_published_anew(world: World) -> None:
+    bad, other = await world.write_tasks(2, events=3)
+    await world.publish_all()
+    mended = False
+
+    async def fail_at_first(tx: Connection, event: BusEvent) -> None:
+        if event.key == bad and event.sequence == 2 and not mended:
+            raise ValueError("cannot count this")
+        await note(tx, event)
+
+    async with world.running(world.consumer(fail_at_first)):
+        await eventually(world.is_read, timeout=20)
+        assert (bad, 2) not in await world.effects()
+        mended = True
+        for task in (bad, other):
+            await world.republish(task, first=1, last=3)
+        await world.publish_all()
+        await eventually(world.is_read, timeout=20)
+        await world.republish(bad, first=1, last=3)
+        await world.publish_all()
+        await eventually(world.is_read, timeout=20)
+
+    assert await world.effects_are_whole()
+    assert len(await world.letters()) == 1
+
+
+async def test_an_event_put_aside_twice_is_still_handled_once(world: World) -> None:
+    (task,) = await world.write_tasks(1, events=2)
+    await world.publish_all()
+    failures = 2 * 3
+
+    async def fail_twice(tx: Connection, event: BusEvent) -> None:
+        nonlocal failures
+        if event.sequence == 1 and failures:
+            failures -= 1
+            raise ValueError("not yet")
+        await note(tx, event)
+
+    async with world.running(world.consumer(fail_twice)):
+        for _ in range(3):
+            await eventually(world.is_read, timeout=20)
+            await world.republish(task, first=1, last=2)
+            await world.publish_all()
+        await eventually(world.is_read, timeout=20)
+
+    assert await world.effects_are_whole()
+    assert len(await world.letters()) == 2
+
+
+async def test_an_unreadable_copy_of_an_event_does_not_take_its_place(world: World) -> None:
+    (task,) = await world.write_tasks(1, events=1)
+    await world.publish_all()
+    (good,) = await world.records()
+    headers = json.loads(good.headers)
+    for sequence in ("1", "2", "7"):
+        await world.put_raw(
+            key=good.key, headers=headers | {"ce_sequence": sequence}, value=b"cut off {"
+        )
+    await world.write(task, events=2)
+    await world.publish_all()
+
+    async with world.running(world.consumer(note)):
+        await eventually(world.is_read, timeout=20)
+        await world.republish(task, first=1, last=3)
+        await world.publish_all()
+        await eventually(world.is_read, timeout=20)
+
+    assert await world.effects_are_whole()
+    assert len(await world.letters()) == 3
