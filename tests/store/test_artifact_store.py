@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
@@ -13,7 +14,7 @@ import pytest_asyncio
 from psycopg import errors
 
 from libs.bus.bus import BusRecord
-from libs.bus.envelope import UnreadableEventError, decode
+from libs.bus.envelope import UnreadableEventError, decode, encode
 from libs.bus.postgres import CHANNEL, PostgresBus
 from libs.bus.topics import DEAD_LETTERS, TASK_EVENTS
 from libs.core.ids import new_id
@@ -30,7 +31,9 @@ from tests.artifact_world import (
     artifact_world,
     make_artifact,
 )
+from tests.asyncapi import check
 from tests.servers import Database
+from tests.task_events import HASH, make_event
 from tests.waiting import eventually
 
 
@@ -58,32 +61,27 @@ async def state_of(world: ArtifactWorld, artifact_id: UUID) -> ArtifactState:
     return found.state
 
 
-def make_record(task_id: UUID, to_state: str, *, seq: int = 5) -> BusRecord:
-    data = {
-        "task_id": str(task_id),
-        "tenant_id": str(TENANT),
-        "seq": seq,
-        "from_state": "running",
-        "to_state": to_state,
-        "at": "2026-01-01T00:00:00Z",
-        "mode": "live",
-    }
-    headers = {
-        "ce_specversion": "1.0",
-        "ce_id": f"{task_id}:{seq}",
-        "ce_type": "pawl.task.status_transition.v1",
-        "ce_source": "/pawl/scheduler",
-        "ce_subject": str(task_id),
-        "ce_time": "2026-01-01T00:00:00Z",
-        "ce_sequence": str(seq),
-        "ce_tenant": str(TENANT),
-    }
+def make_record(task_id: UUID, to_state: str) -> BusRecord:
+    """What the bus carries when a task begins to run, or ends."""
+    is_end = to_state != "running"
+    event = make_event(
+        task_id,
+        5 if is_end else 4,
+        tenant_id=TENANT,
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        from_state="running" if is_end else "queued",
+        to_state=to_state,
+        members=({"task_hash": HASH} if is_end else {})
+        | ({"failure_code": "TIMEOUT"} if to_state == "failed" else {}),
+    )
+    headers, value = encode(event)
+    check(headers, str(task_id), value.encode(), TASK_EVENTS)
     return BusRecord(
         topic=TASK_EVENTS,
         position=1,
         key=str(task_id),
         headers=json.dumps(headers),
-        value=json.dumps(data),
+        value=value,
     )
 
 
@@ -276,7 +274,7 @@ async def test_consumer_settles_when_a_task_ends(
 ) -> None:
     task_id, artifact_id = await staged(world)
     going_on, other_id = await staged(world)
-    await publish(world, make_record(going_on, "running", seq=4))
+    await publish(world, make_record(going_on, "running"))
     await publish(world, BusRecord(topic=TASK_EVENTS, position=1, key="", headers="", value=""))
     await publish(world, make_record(task_id, ended))
     await publish(world, make_record(task_id, ended))

@@ -64,7 +64,7 @@ def _fetch(directory: Path) -> None:
     command = [npm, "pack", SPECS, "--pack-destination", str(directory)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
-        pytest.skip(f"npm cannot fetch {SPECS}: {done.stderr.strip()[-300:]}")
+        pytest.skip(f"npm cannot fetch {SPECS}: {done.stderr.strip()[:300]}")
 
 
 def _messages() -> dict[str, Message]:
