@@ -7,10 +7,15 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from testcontainers.core.container import DockerContainer
 
+from libs.bus.bus import BusRecord
+from libs.bus.kafka import record_of
+from libs.bus.kafka_client import KafkaClient
+from libs.bus.settings import BusSettings
 from tests.containers import KAFKA_IMAGE, free_port, running
 from tests.waiting import eventually
 
@@ -65,6 +70,26 @@ async def topics_removed(bootstrap: str, prefix: str) -> AsyncIterator[None]:
                 await admin.delete_topics(names)
         finally:
             await admin.close()
+
+
+async def read_topic(settings: BusSettings, topic: str) -> list[BusRecord]:
+    """All that stands in a topic, partition by partition in order."""
+    client = KafkaClient(settings, name="test-topics")
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap)
+    found: list[BusRecord] = []
+    try:
+        places = await client.places(topic)
+        await consumer.start()
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        ends = await consumer.end_offsets(places)
+        while any([await consumer.position(place) < ends[place] for place in places]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                found += [record_of(record, topic=topic) for record in records]
+    finally:
+        await consumer.stop()
+        await client.close()
+    return sorted(found, key=lambda record: (record.partition, record.position))
 
 
 def _container(port: int) -> DockerContainer:

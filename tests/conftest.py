@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
 from libs.rpc.tokens import KeyRing
 from tests.servers import Database, Server, Servers
+from tests.stacks import StackEnvirons, stack_environs
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -30,6 +31,13 @@ async def database(server: Server) -> AsyncIterator[Database]:
     """A fresh database with every migration applied, dropped after the test."""
     async with server.fresh_database() as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def environs() -> Iterator[StackEnvirons]:
+    """The environments of whole stacks."""
+    with stack_environs() as environs:
+        yield environs
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ from libs.rpc.tokens import (
 from services.scheduler.__main__ import Process, open_outside, serve, wire
 from services.scheduler.config import Settings
 from tests.asyncapi import check_all
-from tests.published import read_published
+from tests.published import rows_of_the_bus
 from tests.servers import Database
 from tests.waiting import eventually
 
@@ -442,4 +442,5 @@ async def scheduler_world(
         finally:
             stop.set()
             await serving
-        check_all(await read_published(database.owner_dsn))
+        async with await psycopg.AsyncConnection.connect(database.owner_dsn) as owner:
+            check_all(await rows_of_the_bus(owner))

@@ -79,7 +79,7 @@ class KafkaBus:
                 while [p for p in places if await consumer.position(p) < ends[p]]:
                     found = await consumer.getmany(timeout_ms=1000, max_records=LETTERS_PER_PAGE)
                     for place, records in found.items():
-                        yield tuple(_record(record, topic=DEAD_LETTERS) for record in records)
+                        yield tuple(record_of(record, topic=DEAD_LETTERS) for record in records)
                         await consumer.commit({place: records[-1].offset + 1})
         finally:
             await consumer.stop()
@@ -125,7 +125,7 @@ class KafkaSubscription:
         if not self._open:
             self._open = dict(await self._poll(wait_seconds))
         records = tuple(
-            _record(record, topic=self._topic) for part in self._open.values() for record in part
+            record_of(record, topic=self._topic) for part in self._open.values() for record in part
         )
         if not records:
             return None
@@ -264,7 +264,8 @@ async def _started(consumer: AIOKafkaConsumer) -> None:
             raise
 
 
-def _record(record: ConsumerRecord, *, topic: str) -> BusRecord:
+def record_of(record: ConsumerRecord, *, topic: str) -> BusRecord:
+    """A record as the consumers of Pawl read it; `topic` is its name without a prefix."""
     headers = {name: _text(value) for name, value in record.headers}
     return BusRecord(
         topic=topic,

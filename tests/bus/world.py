@@ -28,7 +28,7 @@ from libs.core.ids import new_id
 from libs.db.engine import Connection, Pool, open_pool
 from libs.db.wakeups import Wakeups
 from tests.asyncapi import Published, check_all
-from tests.brokers import new_prefix, topics_removed
+from tests.brokers import new_prefix, read_topic, topics_removed
 from tests.servers import Database
 
 WRITER = "bus_writer"
@@ -285,15 +285,7 @@ class KafkaWorld(World):
             await one.close()
 
     async def all_records(self, topic: str) -> list[BusRecord]:
-        places = await self._client.places(topic)
-        async with self._reader(places) as consumer:
-            await consumer.seek_to_beginning(*places)
-            ends = await consumer.end_offsets(places)
-            found: list[BusRecord] = []
-            while any([await consumer.position(place) < ends[place] for place in places]):
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    found += [_record(record, topic) for record in records]
-        return sorted(found, key=lambda record: (record.partition, record.position))
+        return await read_topic(self.settings, topic)
 
     async def is_read(self, group: str = "test") -> bool:
         places = await self._client.places(TASK_EVENTS)
@@ -399,15 +391,3 @@ async def _pools(database: Database) -> AsyncIterator[tuple[Pool, Pool]]:
         reader = await open_pool(database.dsn("auth"), name="test-reader", hot=True)
         stack.push_async_callback(reader.close)
         yield writer, reader
-
-
-def _record(record: Any, topic: str) -> BusRecord:
-    headers = {name: value.decode() for name, value in record.headers}
-    return BusRecord(
-        topic=topic,
-        position=record.offset,
-        key="" if record.key is None else record.key.decode(),
-        headers=json.dumps(headers),
-        value="" if record.value is None else record.value.decode("utf-8", "surrogateescape"),
-        partition=record.partition,
-    )

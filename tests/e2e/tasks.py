@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from libs.cli.client import Client, Server
 from libs.cli.stack import Stack
 
-OWN_DATABASE = {name: value for name, value in os.environ.items() if name != "PAWL_DATABASE_URL"}
-"""The environment of a stack with the PostgreSQL that comes along."""
 EXECUTE = "/api/v1/tasks/execute"
 CHAIN: dict[str, Any] = {
     "task_definition": {"a": 4, "b": [1, 2.5]},

@@ -15,13 +15,13 @@ from tests.determinism.reimplementation import hashes_of, recorded_hashes
 from tests.e2e.tasks import (
     CHAIN,
     FAILING,
-    OWN_DATABASE,
     UNPLANNABLE,
     UNRESOLVED,
     WAITING,
     hashes,
     run_and_trace,
 )
+from tests.stacks import StackEnvirons
 
 pytestmark = pytest.mark.e2e
 
@@ -71,10 +71,11 @@ def test_both_kinds_of_database_give_the_same_hashes(stack: Stack, system_stack:
     assert hashes(one) == hashes(other)
 
 
-def test_hashes_and_traces_survive_a_restart(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "data", environ=OWN_DATABASE) as stack:
+def test_hashes_and_traces_survive_a_restart(tmp_path: Path, environs: StackEnvirons) -> None:
+    environ = environs.fresh()
+    with running_stack(tmp_path / "data", environ=environ) as stack:
         before = run_and_trace(Client(stack.server), CHAIN)
-    with running_stack(tmp_path / "data", environ=OWN_DATABASE) as stack:
+    with running_stack(tmp_path / "data", environ=environ) as stack:
         client = Client(stack.server)
         kept = client.get(f"/api/v1/tasks/{before['task_id']}/trace")
         after = run_and_trace(client, CHAIN)

@@ -11,14 +11,15 @@ from libs.cli.client import Client
 from libs.cli.stack import running_stack
 from libs.db.embedded import SUPERUSER
 from libs.db.roles import with_user
-from tests.e2e.tasks import CHAIN, OWN_DATABASE, finished
+from tests.e2e.tasks import CHAIN, finished
+from tests.stacks import StackEnvirons
 
 pytestmark = pytest.mark.e2e
 
 
-def test_an_idle_pawl_is_quiet_and_small(tmp_path: Path) -> None:
+def test_an_idle_pawl_is_quiet_and_small(tmp_path: Path, environs: StackEnvirons) -> None:
     """Fewer than 5 queries a second, at most 700 MB; after it has run something."""
-    with running_stack(tmp_path / "data", environ=OWN_DATABASE) as stack:
+    with running_stack(tmp_path / "data", environ=environs.fresh()) as stack:
         for _ in range(5):
             assert finished(Client(stack.server), CHAIN)["status"] == "succeeded"
 

@@ -17,7 +17,7 @@ async def test_runs_publish_each_type_that_they_cause_as_documented(any_stack: S
     for body in (CHAIN, FAILING, UNPLANNABLE):
         finished(client, body)
 
-    seen = await check_published(any_stack.ready.postgres.dsn)
+    seen = await check_published(any_stack)
 
     assert set(seen) >= {
         "pawl.task.status_transition.v1",

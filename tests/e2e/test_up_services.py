@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from libs.cli.up.ready_file import ReadyFile
 from tests.e2e.ups import REAL, ROOT, Up, end, start_up
+from tests.stacks import StackEnvirons
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -25,9 +26,12 @@ _BODY = json.dumps({"task_definition": {"expression": "6 * 7"}})
 
 
 @pytest_asyncio.fixture(scope="module")
-async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
+async def up(
+    tmp_path_factory: pytest.TempPathFactory, environs: StackEnvirons
+) -> AsyncIterator[Up]:
     """One running Pawl for all tests here."""
-    up = start_up(tmp_path_factory.mktemp("real") / "data", "--port", "0", program=REAL)
+    data_dir = tmp_path_factory.mktemp("real") / "data"
+    up = start_up(data_dir, "--port", "0", program=REAL, env=environs.bus())
     try:
         await up.ready()
         yield up
@@ -75,8 +79,9 @@ async def test_tasks_run_again_after_a_kill(up: Up, name: str) -> None:
     assert [pid_of(after, other) for other in others] == [pid_of(before, o) for o in others]
 
 
-async def test_state_survives_a_stop(tmp_path: Path) -> None:
-    first = start_up(tmp_path / "data", "--port", "0", program=REAL)
+async def test_state_survives_a_stop(tmp_path: Path, environs: StackEnvirons) -> None:
+    env = environs.bus()
+    first = start_up(tmp_path / "data", "--port", "0", program=REAL, env=env)
     try:
         before = await first.ready()
         run_task(before)
@@ -84,7 +89,7 @@ async def test_state_survives_a_stop(tmp_path: Path) -> None:
     finally:
         await end(first)
 
-    second = start_up(tmp_path / "data", "--port", "0", program=REAL)
+    second = start_up(tmp_path / "data", "--port", "0", program=REAL, env=env)
     try:
         after = await second.ready()
         assert (after.url, after.api_key) == (before.url, before.api_key)

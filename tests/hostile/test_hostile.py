@@ -15,6 +15,7 @@ from tests.hostile.attacks import RUNNABLE, attack
 from tests.hostile.case_files import AREAS, Case, all_cases, cases_of
 from tests.hostile.not_built import NOT_BUILT
 from tests.hostile.target import Target, target_of
+from tests.stacks import StackEnvirons
 
 GROWTH_BYTES = 50 * 2**20
 RUNNING = [case for case in all_cases() if case.id not in NOT_BUILT]
@@ -23,7 +24,9 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest_asyncio.fixture(scope="module")
-async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
+async def target(
+    tmp_path_factory: pytest.TempPathFactory, environs: StackEnvirons
+) -> AsyncIterator[Target]:
     """A running Pawl: the one that PAWL_TEST_READY_FILE names, or a new one."""
     named = os.environ.get("PAWL_TEST_READY_FILE")
     if named:
@@ -32,7 +35,8 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Targ
         async with target_of(ready) as target:
             yield target
         return
-    up = start_up(tmp_path_factory.mktemp("hostile") / "data", "--port", "0", program=REAL)
+    data_dir = tmp_path_factory.mktemp("hostile") / "data"
+    up = start_up(data_dir, "--port", "0", program=REAL, env=environs.bus())
     try:
         async with target_of(await up.ready()) as target:
             yield target

@@ -79,7 +79,7 @@ class Installation:
         inherited = {
             name: value
             for name, value in self.environ.items()
-            if name not in _WITHHELD and not name.endswith("_DATABASE_URL")
+            if name not in _WITHHELD and not name.endswith(("_DATABASE_URL", "_DATABASE_URL_FILE"))
         }
         secrets = self.data_dir.secrets
         given = {
