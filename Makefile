@@ -6,7 +6,7 @@ PROTOS := $(shell find protos/pawl -name '*.proto' | sort)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e check up demo bench clean lock
+.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e check certs up demo bench clean lock
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test-e2e: install ## The whole stack as processes
 	pytest tests/e2e
 
 check: lint types imports verify-protos test ## Everything that CI runs
+
+certs: install ## Certificates for development, in deploy/certs: PAWL_TLS_DIR=deploy/certs pawl up
+	python -m libs.rpc.certs deploy/certs
 
 up: install ## Start Pawl in the foreground
 	pawl up

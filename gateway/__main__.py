@@ -31,7 +31,8 @@ async def main(stop: asyncio.Event) -> None:
             "planner": settings.planner_target,
             "scheduler": settings.scheduler_target,
             "artifact": settings.artifact_target,
-        }
+        },
+        tls=settings.tls,
     )
     clock = SystemClock()
     gateway = Gateway(

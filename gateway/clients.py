@@ -14,6 +14,7 @@ from libs.pb.pawl.auth.v1 import auth_service_pb2_grpc
 from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc
 from libs.rpc.client import RpcChannel
+from libs.rpc.tls import TlsFiles
 
 HEALTH_SECONDS = 1.0
 BUS = "pawl.bus"
@@ -35,13 +36,15 @@ class Clients:
         await asyncio.gather(*(channel.close() for channel in self.channels))
 
 
-def open_clients(targets: Mapping[str, str]) -> Clients:
+def open_clients(targets: Mapping[str, str], *, tls: TlsFiles | None = None) -> Clients:
     """Clients for `targets`: service → host:port, for auth, planner, scheduler and artifact.
 
     Connections are made when first needed. Calls carry a caller's token or none at all: the gateway
     acts for its callers only.
     """
-    channels = {name: RpcChannel(target, audience=name) for name, target in targets.items()}
+    channels = {
+        name: RpcChannel(target, audience=name, tls=tls) for name, target in targets.items()
+    }
     return Clients(
         auth=channels["auth"].stub(auth_service_pb2_grpc.AuthServiceStub),
         planner=channels["planner"].stub(planner_service_pb2_grpc.PlannerServiceStub),

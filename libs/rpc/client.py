@@ -26,6 +26,7 @@ from libs.rpc.context import (
 )
 from libs.rpc.errors import from_rpc_error
 from libs.rpc.server import MAX_MESSAGE_BYTES
+from libs.rpc.tls import TlsFiles, channel_credentials
 from libs.rpc.tokens import ServiceTokens
 
 NO_DEADLINE = math.inf
@@ -75,7 +76,11 @@ def on_behalf(*, tenant_id: UUID, task_id: UUID | None = None) -> Iterator[None]
 
 
 class RpcChannel:
-    """A channel to one service (`target` host:port, or a gRPC name of several)."""
+    """A channel to one service (`target` host:port, or a gRPC name of several).
+
+    With `tls` the other side must show a certificate with the name of the service, `audience`,
+    whatever its address is.
+    """
 
     def __init__(
         self,
@@ -83,10 +88,11 @@ class RpcChannel:
         *,
         audience: str,
         tokens: ServiceTokens | None = None,
+        tls: TlsFiles | None = None,
         timeout_seconds: float = 5.0,
     ) -> None:
         self.target = target
-        self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
+        self.channel = _open(target, audience=audience, tls=tls)
         self._audience = audience
         self._tokens = tokens
         self._timeout_seconds = timeout_seconds
@@ -132,6 +138,13 @@ class RpcChannel:
         if token is not None:
             pairs.append((AUTHORIZATION_HEADER, f"Bearer {token}"))
         return tuple(pairs)
+
+
+def _open(target: str, *, audience: str, tls: TlsFiles | None) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=OPTIONS)
+    options = (*OPTIONS, ("grpc.ssl_target_name_override", audience))
+    return grpc.aio.secure_channel(target, channel_credentials(tls), options=options)
 
 
 class StreamCall(Generic[Request, Response]):

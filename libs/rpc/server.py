@@ -28,10 +28,12 @@ from libs.rpc.context import (
     CallContext,
     Caller,
     Principal,
+    Service,
     enter,
     new_request_id,
 )
 from libs.rpc.errors import to_status
+from libs.rpc.tls import NAMES_KEY, TlsFiles, server_credentials
 from libs.rpc.tokens import TokenVerifier
 
 CALLER = "caller"
@@ -67,7 +69,8 @@ class RpcServer:
     `access` names for every method who may call it: services by name, "caller" for any caller
     token,
     "anyone" for no token. `translate` turns an adapter's exception (a database that is away) into
-    a refusal.
+    a refusal. With `tls` only those are heard who show a certificate of the authority, and a
+    service token counts only beside a certificate with the same name.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class RpcServer:
         verifier: TokenVerifier,
         access: Access,
         translate: Translate | None = None,
+        tls: TlsFiles | None = None,
         max_concurrent_rpcs: int = 10_000,
         drain_seconds: float = 10.0,
     ) -> None:
@@ -88,7 +92,8 @@ class RpcServer:
         self._names: list[str] = []
         self._methods: set[str] = set()
         self._health = HealthServicer()
-        gate = _Gate(verifier, access, translate)
+        self._credentials = None if tls is None else server_credentials(tls)
+        gate = _Gate(verifier, access, translate, checks_names=tls is not None)
         self._server = grpc.aio.server(
             interceptors=(gate,), options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs
         )
@@ -109,7 +114,10 @@ class RpcServer:
         names = (*self._names, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._check_access()
-        self.port = self._server.add_insecure_port(self._address)
+        if self._credentials is None:
+            self.port = self._server.add_insecure_port(self._address)
+        else:
+            self.port = self._server.add_secure_port(self._address, self._credentials)
         await self._server.start()
         await self.set_serving(serving=True)
         log.info("serving", service=self._service, address=self._address, port=self.port)
@@ -147,11 +155,17 @@ class _Gate(grpc.aio.ServerInterceptor):
     """Token, context, errors, metrics: around every method of the server."""
 
     def __init__(
-        self, verifier: TokenVerifier, access: Access, translate: Translate | None
+        self,
+        verifier: TokenVerifier,
+        access: Access,
+        translate: Translate | None,
+        *,
+        checks_names: bool,
     ) -> None:
         self._verifier = verifier
         self._access = access
         self._translate = translate
+        self._checks_names = checks_names
 
     async def intercept_service(
         self,
@@ -231,10 +245,11 @@ class _Gate(grpc.aio.ServerInterceptor):
             make(behaviour, _reader(handler.request_deserializer), handler.response_serializer),
         )
 
-    @staticmethod
-    def _begin(bound: CallContext, refusal: PawlError | None, context: Context) -> None:
+    def _begin(self, bound: CallContext, refusal: PawlError | None, context: Context) -> None:
         if refusal is not None:
             raise refusal
+        if self._checks_names and isinstance(bound.principal, Service):
+            _check_name(bound.principal, context)
         bind_contextvars(request_id=bound.request_id)
         left = context.time_remaining()
         enter(bound if left is None else replace(bound, deadline=time.monotonic() + left))
@@ -253,6 +268,17 @@ class _Gate(grpc.aio.ServerInterceptor):
         _calls.labels(method, refusal.kind.grpc).inc()
         await context.abort_with_status(to_status(refusal))
         raise AssertionError("abort returns never")
+
+
+def _check_name(service: Service, context: Context) -> None:
+    """PawlError `unauthenticated` unless the connection's certificate is that of the service."""
+    names = context.auth_context().get(NAMES_KEY, ())
+    if service.name.encode() not in names:
+        shown = b", ".join(names).decode("utf-8", "replace") or "nobody"
+        raise PawlError(
+            "unauthenticated",
+            f"the token is of {service.name}, the certificate of the connection of {shown}",
+        )
 
 
 def _text(value: str | bytes | None) -> str:

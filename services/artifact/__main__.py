@@ -29,7 +29,9 @@ async def serve(stop: asyncio.Event) -> None:
     try:
         await refuse_privileged(pool, "artifact")
         artifacts = Artifacts(ArtifactStore(pool), new_id=new_id)
-        server = make_server(artifacts, address=settings.listen, verifier=verifier)
+        server = make_server(
+            artifacts, address=settings.listen, verifier=verifier, tls=settings.tls
+        )
         bus_of = open_bus(
             settings.bus, pool=pool, database_url=settings.database_url, name="pawl-artifact"
         )

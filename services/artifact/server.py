@@ -7,6 +7,7 @@ from libs.pb.pawl.artifact.v1 import artifact_service_pb2 as pb
 from libs.pb.pawl.artifact.v1 import artifact_service_pb2_grpc as pb_grpc
 from libs.rpc.context import current_caller, current_service
 from libs.rpc.server import Context, RpcServer
+from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import TokenVerifier
 from services.artifact import convert
 from services.artifact.access import ACCESS, SERVICE
@@ -48,7 +49,13 @@ class ArtifactServicer(pb_grpc.ArtifactServiceServicer):
         return convert.page_to_proto(page)
 
 
-def make_server(artifacts: Artifacts, *, address: str, verifier: TokenVerifier) -> RpcServer:
+def make_server(
+    artifacts: Artifacts,
+    *,
+    address: str,
+    verifier: TokenVerifier,
+    tls: TlsFiles | None = None,
+) -> RpcServer:
     """The server of artifact, ready to start at `address` (host:port)."""
     server = RpcServer(
         service="artifact",
@@ -56,6 +63,7 @@ def make_server(artifacts: Artifacts, *, address: str, verifier: TokenVerifier) 
         verifier=verifier,
         access=ACCESS,
         translate=database_refusal,
+        tls=tls,
     )
     server.add(pb_grpc.add_ArtifactServiceServicer_to_server, ArtifactServicer(artifacts), SERVICE)
     return server

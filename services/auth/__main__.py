@@ -70,7 +70,10 @@ async def serve(stop: asyncio.Event) -> None:
     tokens = CallerTokens(load_private_key(settings.service_key_file))
     async with _database(settings.database_url, hot=True) as pool:
         server = make_server(
-            wire(AuthStore(pool), tokens=tokens), address=settings.listen, verifier=verifier
+            wire(AuthStore(pool), tokens=tokens),
+            address=settings.listen,
+            verifier=verifier,
+            tls=settings.tls,
         )
         bus_of = open_bus(
             settings.bus, pool=pool, database_url=settings.database_url, name="pawl-auth"

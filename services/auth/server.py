@@ -9,6 +9,7 @@ from libs.pb.pawl.auth.v1 import auth_service_pb2 as pb
 from libs.pb.pawl.auth.v1 import auth_service_pb2_grpc as pb_grpc
 from libs.rpc.context import current_caller
 from libs.rpc.server import Context, RpcServer
+from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import TokenVerifier
 from services.auth import convert
 from services.auth.access import ACCESS, SERVICE
@@ -82,7 +83,13 @@ class AuthServicer(pb_grpc.AuthServiceServicer):
         return pb.GetUsageResponse(usage=convert.usage_to_proto(usage))
 
 
-def make_server(use_cases: UseCases, *, address: str, verifier: TokenVerifier) -> RpcServer:
+def make_server(
+    use_cases: UseCases,
+    *,
+    address: str,
+    verifier: TokenVerifier,
+    tls: TlsFiles | None = None,
+) -> RpcServer:
     """The server of auth, ready to start at `address` (host:port)."""
     server = RpcServer(
         service="auth",
@@ -90,6 +97,7 @@ def make_server(use_cases: UseCases, *, address: str, verifier: TokenVerifier) -
         verifier=verifier,
         access=ACCESS,
         translate=database_refusal,
+        tls=tls,
     )
     server.add(pb_grpc.add_AuthServiceServicer_to_server, AuthServicer(use_cases), SERVICE)
     return server

@@ -45,6 +45,7 @@ async def serve(stop: asyncio.Event) -> None:
         planner=settings.planner_target,
         artifact=settings.artifact_target,
         tokens=ServiceTokens("executor", load_private_key(settings.service_key_file)),
+        tls=settings.tls,
     )
     try:
         await _work(settings, registry, channels, stop)
@@ -69,6 +70,7 @@ async def _work(
         ExecutorServer(identity=identity, registry=registry, worker=worker),
         address=settings.listen,
         verifier=TokenVerifier(load_public_keys(settings.public_keys_file), audience="executor"),
+        tls=settings.tls,
     )
     await server.start()
     log.info("executor starts", executor_id=identity.executor_id, boot_id=worker.boot_id)

@@ -16,6 +16,7 @@ from libs.pb.pawl.scheduler.v1.work_service_pb2 import WorkRequest, WorkResponse
 from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import WorkServiceStub
 from libs.rpc.client import NO_DEADLINE, RpcChannel, StreamCall, on_behalf
 from libs.rpc.convert import tool_spec_to_proto
+from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import ServiceTokens
 from services.executor.tools.tool import NewArtifact
 
@@ -105,11 +106,16 @@ class Channels:
 
 
 def open_channels(
-    *, scheduler: str, planner: str, artifact: str, tokens: ServiceTokens
+    *,
+    scheduler: str,
+    planner: str,
+    artifact: str,
+    tokens: ServiceTokens,
+    tls: TlsFiles | None = None,
 ) -> Channels:
     """Channels to the given targets (host:port); they connect when they are used."""
     return Channels(
-        scheduler=RpcChannel(scheduler, audience="scheduler", tokens=tokens),
-        planner=RpcChannel(planner, audience="planner", tokens=tokens),
-        artifact=RpcChannel(artifact, audience="artifact", tokens=tokens),
+        scheduler=RpcChannel(scheduler, audience="scheduler", tokens=tokens, tls=tls),
+        planner=RpcChannel(planner, audience="planner", tokens=tokens, tls=tls),
+        artifact=RpcChannel(artifact, audience="artifact", tokens=tokens, tls=tls),
     )

@@ -13,6 +13,7 @@ from libs.pb.pawl.executor.v1.executor_service_pb2_grpc import (
 )
 from libs.rpc.convert import tool_spec_to_proto
 from libs.rpc.server import RpcServer
+from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import TokenVerifier
 from services.executor.access import ACCESS, SERVICE
 from services.executor.tools.registry import ToolRegistry
@@ -42,8 +43,16 @@ class ExecutorServer(ExecutorServiceServicer):
         )
 
 
-def make_server(servicer: ExecutorServer, *, address: str, verifier: TokenVerifier) -> RpcServer:
+def make_server(
+    servicer: ExecutorServer,
+    *,
+    address: str,
+    verifier: TokenVerifier,
+    tls: TlsFiles | None = None,
+) -> RpcServer:
     """A server for it, not started yet."""
-    server = RpcServer(service="executor", address=address, verifier=verifier, access=ACCESS)
+    server = RpcServer(
+        service="executor", address=address, verifier=verifier, access=ACCESS, tls=tls
+    )
     server.add(add_ExecutorServiceServicer_to_server, servicer, SERVICE)
     return server

@@ -30,7 +30,11 @@ async def serve(stop: asyncio.Event) -> None:
         await refuse_privileged(pool, "planner")
         catalog = Catalog(PlannerStore(pool), clock=clock)
         server = make_server(
-            Planner(catalog, clock=clock), catalog, address=settings.listen, verifier=verifier
+            Planner(catalog, clock=clock),
+            catalog,
+            address=settings.listen,
+            verifier=verifier,
+            tls=settings.tls,
         )
         await server.start()
         set_ready(True)

@@ -7,6 +7,7 @@ from libs.pb.pawl.planner.v1 import planner_service_pb2 as pb
 from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc as pb_grpc
 from libs.rpc.convert import to_timestamp
 from libs.rpc.server import Context, RpcServer
+from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import TokenVerifier
 from services.planner import convert
 from services.planner.access import ACCESS, SERVICE
@@ -49,7 +50,12 @@ class PlannerServicer(pb_grpc.PlannerServiceServicer):
 
 
 def make_server(
-    planner: Planner, catalog: Catalog, *, address: str, verifier: TokenVerifier
+    planner: Planner,
+    catalog: Catalog,
+    *,
+    address: str,
+    verifier: TokenVerifier,
+    tls: TlsFiles | None = None,
 ) -> RpcServer:
     """The server of the planner, ready to start at `address` (host:port)."""
     server = RpcServer(
@@ -58,6 +64,7 @@ def make_server(
         verifier=verifier,
         access=ACCESS,
         translate=database_refusal,
+        tls=tls,
     )
     servicer = PlannerServicer(planner, catalog)
     server.add(pb_grpc.add_PlannerServiceServicer_to_server, servicer, SERVICE)

@@ -94,7 +94,9 @@ async def open_outside(settings: Settings) -> AsyncIterator[Outside]:
         )
         stack.push_async_callback(pool.close)
         await refuse_privileged(pool, "scheduler")
-        planner = RpcChannel(settings.planner_target, audience="planner", tokens=tokens)
+        planner = RpcChannel(
+            settings.planner_target, audience="planner", tokens=tokens, tls=settings.tls
+        )
         stack.push_async_callback(planner.close)
         wakeups = Wakeups(
             settings.database_url,
@@ -132,6 +134,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
         verifier=TokenVerifier(load_public_keys(settings.public_keys_file), audience=SERVICE),
         access=ACCESS,
         translate=database_refusal,
+        tls=settings.tls,
     )
     servicer = SchedulerServicer(
         service,

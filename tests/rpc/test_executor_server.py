@@ -152,8 +152,12 @@ class Mesh:
         return {n: f"127.0.0.1:{s.port}" for n, s in zip(names, self.servers, strict=True)}
 
     def channels(self, keys: KeyRing) -> Channels:
+        scheduler, planner, artifact = self.targets.values()
         return open_channels(
-            **self.targets, tokens=ServiceTokens("executor", keys.private["executor"])
+            scheduler=scheduler,
+            planner=planner,
+            artifact=artifact,
+            tokens=ServiceTokens("executor", keys.private["executor"]),
         )
 
 

@@ -27,6 +27,9 @@ TARGETS = ("auth", "planner", "scheduler", "artifact")
 STOP_ORDER = (("gateway",), ("executor",), ("scheduler",), ("planner", "artifact", "auth"))
 """Who calls stops before whom it calls."""
 
+TLS_DIR = "PAWL_TLS_DIR"
+"""Where the certificates of all services lie; set: they speak mTLS to one another."""
+
 EXECUTOR_SLOTS = 32
 # What belongs to the owner of this installation and to no service.
 _WITHHELD = ("PAWL_DATABASE_URL", "PAWL_API_KEY", "PAWL_URL")
@@ -88,6 +91,9 @@ class Installation:
             "PAWL_PUBLIC_KEYS_FILE": str(secrets / "public_keys.json"),
             "PAWL_LOG_LEVEL": self.environ.get("PAWL_LOG_LEVEL", "info"),
         }
+        tls_dir = self.environ.get(TLS_DIR, "").strip()
+        if tls_dir:
+            given |= tls_files(Path(tls_dir).expanduser().absolute(), service)
         if service in WITH_DATABASE:
             given[f"PAWL_{service.upper()}_DATABASE_URL"] = service_dsn(
                 self.owner_dsn, service, secrets
@@ -110,6 +116,15 @@ class Installation:
                 service, others, first=instance.number - 1
             )
         return env
+
+
+def tls_files(directory: Path, service: str) -> dict[str, str]:
+    """The settings of a service's certificate, as `make certs` lays them out."""
+    return {
+        "PAWL_TLS_CA_FILE": str(directory / "ca.crt"),
+        "PAWL_TLS_CERT_FILE": str(directory / f"{service}.crt"),
+        "PAWL_TLS_KEY_FILE": str(directory / f"{service}.key"),
+    }
 
 
 def target_of(service: str, instances: tuple[Instance, ...], *, first: int = 0) -> str:
