@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -32,6 +33,38 @@ def broker() -> Iterator[str]:
     port = free_port()
     with running(_container(port), instead=GIVEN):
         yield f"127.0.0.1:{port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnBroker:
+    """A broker that a test may hurt. Its data and its port survive."""
+
+    bootstrap: str
+    container: DockerContainer
+
+    def pause(self) -> None:
+        """Stop all its processes: connections stay, and nothing answers."""
+        self.container.get_wrapped_container().pause()
+
+    def unpause(self) -> None:
+        """Let it go on."""
+        self.container.get_wrapped_container().unpause()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.container.get_wrapped_container().kill()
+
+    def start(self) -> None:
+        """Start it again."""
+        self.container.get_wrapped_container().start()
+
+
+@contextmanager
+def own_broker() -> Iterator[OwnBroker]:
+    """A broker in a container of its own. Skips where no engine answers."""
+    port = free_port()
+    with running(_container(port), instead="nothing else") as container:
+        yield OwnBroker(bootstrap=f"127.0.0.1:{port}", container=container)
 
 
 async def until_it_answers(bootstrap: str) -> None:

@@ -51,7 +51,7 @@ def stack_environs() -> Iterator[StackEnvirons]:
 
 def bus_of(stack: Stack) -> BusSettings:
     """The bus that a running stack was started with."""
-    environ = environment_of(stack.ready.services["scheduler"][0].pid)
+    environ = environment_of(stack.ready.pid)
     if environ.get("PAWL_BUS") != KAFKA:
         return BusSettings()
     return BusSettings(

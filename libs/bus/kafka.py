@@ -117,6 +117,11 @@ class KafkaSubscription:
         self._woken = asyncio.Event()
         self.listener = _Moves(self)
 
+    @property
+    def partitions(self) -> frozenset[int]:
+        """Those that are this member's now."""
+        return frozenset(place.partition for place in self._consumer.assignment())
+
     async def fetch(self, *, wait_seconds: float) -> Batch | None:
         """The records after what was committed, of all partitions that are this member's.
 
