@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,6 +17,8 @@ import pytest
 from libs.cli.client import Client
 from libs.cli.stack import Stack
 from tests.e2e.tasks import CHAIN, FAILING, finished
+from tests.published import read_published
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -122,6 +125,28 @@ def test_events_prints_what_happened(stack: Stack, client: Client) -> None:
     assert len(of_task.stdout.splitlines()) == 11
     mine = [line for line in of_all.stdout.splitlines() if json.loads(line)["task_id"] == task_id]
     assert len(mine) == 11
+
+
+async def test_events_replay_publishes_a_task_once_more(stack: Stack, client: Client) -> None:
+    task_id = finished(client, CHAIN)["task_id"]
+    wanted = [f"{task_id}:{seq}" for seq in range(1, 12)]
+
+    async def ids() -> list[str]:
+        of_task = [one for one in await read_published(stack) if one.key == task_id]
+        return [one.headers["ce_id"] for one in of_task]
+
+    async def once() -> bool:
+        return await ids() == wanted
+
+    async def twice() -> bool:
+        return await ids() == wanted * 2
+
+    await eventually(once)
+
+    done = await asyncio.to_thread(_pawl, _env(stack), "events", "replay", "--task", task_id)
+
+    assert (done.returncode, done.stdout) == (0, "11 events are published once more\n"), done.stderr
+    await eventually(twice)
 
 
 def test_the_demo_comes_out_as_said(stack: Stack) -> None:

@@ -145,9 +145,48 @@ def test_lists_keep_ids_in_one_piece_in_80_columns(
     assert str(_KEY["display"]) in keys
 
 
+def test_events_replay_asks_for_a_task_or_for_the_letters(pawl: Pawl, fake: FakeServer) -> None:
+    fake.json("POST /v1/events/replay", {"events": 12, "letters": 3, "unknown_letters": 1})
+
+    of_task = pawl("events", "replay", "--task", TASK_ID)
+    of_letters = pawl("events", "replay", "--from-dead-letters")
+    as_json = pawl("events", "replay", "--from-dead-letters", "--json")
+
+    assert [one.body for one in fake.asked[:2]] == [
+        {"task_id": TASK_ID},
+        {"from_dead_letters": True},
+    ]
+    assert of_task.out == "12 events are published once more\n"
+    assert "3 dead letters read; 1 of them" in of_letters.out
+    assert json.loads(as_json.out)["letters"] == 3
+
+
+@pytest.mark.parametrize("args", [(), ("--task", TASK_ID, "--from-dead-letters")])
+def test_events_replay_wants_exactly_one_of_the_two(pawl: Pawl, args: tuple[str, ...]) -> None:
+    done = pawl("events", "replay", *args)
+
+    assert (done.code, "either --task ID or --from-dead-letters" in done.err) == (2, True)
+
+
+def test_topics_apply_says_which_setting_is_missing(
+    pawl: Pawl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAWL_BUS", "kafka")
+    monkeypatch.delenv("PAWL_KAFKA_BOOTSTRAP", raising=False)
+    unset = pawl("topics", "apply")
+    monkeypatch.setenv("PAWL_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    away = pawl("topics", "apply")
+    monkeypatch.setenv("PAWL_BUS", "postgres")
+    none = pawl("topics", "apply")
+
+    assert (unset.code, "PAWL_KAFKA_BOOTSTRAP is not set" in unset.err) == (2, True)
+    assert (away.code, "Kafka is away" in away.out) == (1, True)
+    assert (none.code, "made by `pawl migrate`" in none.out) == (0, True)
+
+
 def test_help_names_every_command(pawl: Pawl) -> None:
     done = pawl("--help")
 
     assert done.code == 0
-    for command in ("run", "trace", "verify", "events", "demo", "tenants", "keys"):
+    for command in ("run", "trace", "verify", "events", "topics", "demo", "tenants", "keys"):
         assert f" {command} " in done.out
