@@ -27,6 +27,7 @@ class Settings:
     log_level: str
     bus: BusSettings
     tls: TlsFiles | None
+    blobs: BlobSettings
 
     @classmethod
     def from_env(cls, values: Mapping[str, str]) -> Settings:
@@ -41,6 +42,7 @@ class Settings:
             log_level=env.choice("PAWL_LOG_LEVEL", LOG_LEVELS, "info"),
             bus=read_bus(env),
             tls=read_tls(env),
+            blobs=read_blobs(env),
         )
         env.check()
         return settings
