@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +24,8 @@ from libs.pb.pawl.artifact.v1 import artifact_service_pb2_grpc as pb_grpc
 from libs.rpc.client import RpcChannel, caller_token, on_behalf
 from libs.rpc.context import Caller
 from libs.rpc.tokens import CallerTokens, KeyRing, ServiceTokens, TokenVerifier
+from services.artifact.blob_place import BlobSettings, LocalPlace
+from services.artifact.blobs import open_blobs
 from services.artifact.content import content_of
 from services.artifact.model import NewArtifact, Place
 from services.artifact.server import make_server
@@ -43,6 +47,7 @@ class ArtifactWorld:
     database: Database
     pool: Pool
     store: ArtifactStore
+    blobs_dir: Path
     channel: RpcChannel
     callers: CallerTokens
 
@@ -70,6 +75,10 @@ class ArtifactWorld:
                     (task_id, seq, before, state),
                 )
                 before = state
+
+    def blobs(self) -> list[Path]:
+        """The files in the blob store."""
+        return [path for path in self.blobs_dir.rglob("*") if path.is_file()]
 
     async def ask(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Rows of a statement run as the owner."""
@@ -162,8 +171,10 @@ async def artifact_world(database: Database, keys: KeyRing) -> AsyncIterator[Art
         pool = await open_pool(database.dsn("artifact"), name="test-artifact", hot=True)
         stack.push_async_callback(pool.close)
         store = ArtifactStore(pool)
+        blobs_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pawl-blobs-")))
+        blobs = open_blobs(BlobSettings(place=LocalPlace(directory=blobs_dir)))
         server = make_server(
-            Artifacts(store, new_id=new_id),
+            Artifacts(store, blobs=blobs, new_id=new_id),
             address="127.0.0.1:0",
             verifier=TokenVerifier(keys.public, audience="artifact"),
         )
@@ -176,6 +187,7 @@ async def artifact_world(database: Database, keys: KeyRing) -> AsyncIterator[Art
             database=database,
             pool=pool,
             store=store,
+            blobs_dir=blobs_dir,
             channel=channel,
             callers=CallerTokens(keys.private["auth"]),
         )

@@ -130,6 +130,10 @@ class Env:
             self._mistakes.append(f"{name} is {text!r}; host:port is allowed")
         return text
 
+    def refuse(self, mistake: str) -> None:
+        """Add what a reader outside has found wrong; the text begins with the variable's name."""
+        self._mistakes.append(mistake)
+
     def check(self) -> None:
         """Raise ConfigError when anything read so far was missing or malformed."""
         if self._mistakes:

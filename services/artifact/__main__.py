@@ -12,6 +12,7 @@ from libs.process.logs import configure_logs
 from libs.process.metrics import serve_metrics, set_ready
 from libs.process.run import run
 from libs.rpc.tokens import TokenVerifier, load_public_keys
+from services.artifact.blobs import open_blobs
 from services.artifact.config import Settings
 from services.artifact.consumer import make_consumer
 from services.artifact.server import make_server
@@ -25,10 +26,12 @@ async def serve(stop: asyncio.Event) -> None:
     configure_logs("artifact", level=settings.log_level)
     serve_metrics(settings.metrics_listen)
     verifier = TokenVerifier(load_public_keys(settings.public_keys_file), audience="artifact")
+    blobs = open_blobs(settings.blobs)
+    await blobs.check()
     pool = await open_pool(settings.database_url, name="pawl-artifact", hot=True)
     try:
         await refuse_privileged(pool, "artifact")
-        artifacts = Artifacts(ArtifactStore(pool), new_id=new_id)
+        artifacts = Artifacts(ArtifactStore(pool), blobs=blobs, new_id=new_id)
         server = make_server(
             artifacts, address=settings.listen, verifier=verifier, tls=settings.tls
         )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from uuid import UUID
 
 from libs.core.canonical import canonical_text, read_canonical
 from libs.core.errors import FieldError, PawlError, field_error
 from services.artifact.model import Content
 
 MAX_DATA_BYTES = 2**20
+MAX_INLINE_BYTES = 16 * 1024
+"""What is larger lies in the blob store; what is not, in the row."""
+
 MAX_TYPE_CHARS = 128
 MAX_STEP_INDEX = 1000
 MAX_ORDINAL = 999
@@ -40,6 +44,17 @@ def content_of(data_json: str) -> Content:
 def sha256_of(data: str) -> str:
     """SHA-256 (hex) of the UTF-8 bytes of `data`."""
     return hashlib.sha256(data.encode()).hexdigest()
+
+
+def blob_key_of(content: Content, *, tenant_id: UUID) -> str | None:
+    """The key of the blob that takes this content, named by tenant and hash; None: the row does.
+
+    Equal content of two tenants lies under two keys: neither learns of the other, and what one
+    tenant loses is never the other's.
+    """
+    if content.size_bytes <= MAX_INLINE_BYTES:
+        return None
+    return f"{tenant_id}/sha256/{content.sha256[:2]}/{content.sha256}"
 
 
 def naming_errors(*, kind: str, step_index: int, ordinal: int) -> list[FieldError]:

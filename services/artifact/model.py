@@ -46,7 +46,9 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A stored artifact. `data` is None where only its description was read."""
+    """A stored artifact. `data` is None where only its description was read, and as long as the
+    blob under `blob_key`, which holds the data of a large one, was not.
+    """
 
     id: UUID
     place: Place
@@ -56,6 +58,7 @@ class Artifact:
     state: ArtifactState
     created_at: datetime
     data: str | None
+    blob_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,10 @@
 -- put_artifact --
 -- Store an artifact of a running task as staged; no row when its place is taken or the task not running.
 INSERT INTO artifact.artifacts
-  (id, tenant_id, task_id, step_index, ordinal, type, data, sha256, size_bytes, state)
+  (id, tenant_id, task_id, step_index, ordinal, type, data, blob_key, sha256, size_bytes, state)
 SELECT CAST(:id AS uuid), CAST(:tenant_id AS uuid), CAST(:task_id AS uuid), CAST(:step_index AS integer),
-  CAST(:ordinal AS integer), :type, :data, :sha256, CAST(:size_bytes AS integer), 'staged'
+  CAST(:ordinal AS integer), :type, CAST(:data AS text), CAST(:blob_key AS text), :sha256,
+  CAST(:size_bytes AS integer), 'staged'
 WHERE bus.task_state(:task_id) = 'running'
 ON CONFLICT (task_id, step_index, ordinal) DO NOTHING
 RETURNING *

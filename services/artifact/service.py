@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -13,8 +14,9 @@ from libs.core.paging import Listing, page_size_of
 from libs.db.engine import Connection
 from libs.process.logs import get_logger
 from libs.rpc.context import Caller, require_scope
-from services.artifact.content import sha256_of
-from services.artifact.model import Artifact, ArtifactPage, ArtifactState, NewArtifact
+from services.artifact.blobs import BlobDamaged, Blobs
+from services.artifact.content import blob_key_of, sha256_of
+from services.artifact.model import Artifact, ArtifactPage, ArtifactState, NewArtifact, Place
 from services.artifact.outcome import settled_state
 from services.artifact.store import ArtifactStore, settle_in
 
@@ -32,30 +34,53 @@ class Artifacts:
     the task's state, and settles them itself when the task has ended.
     """
 
-    def __init__(self, store: ArtifactStore, *, new_id: Callable[[], UUID]) -> None:
+    def __init__(self, store: ArtifactStore, *, blobs: Blobs, new_id: Callable[[], UUID]) -> None:
         self._store = store
+        self._blobs = blobs
         self._new_id = new_id
 
     async def put(self, new: NewArtifact) -> Artifact:
         """Store an artifact as staged, or return the equal one that stands at its place.
 
         Raises `already_exists` for another type or other data, `conflict` when the task is not
-        running, `internal` when what is stored there does not match its SHA-256.
+        running, `internal` when what is stored there does not match its SHA-256, `unavailable`
+        when the data is large and the blob store away.
         """
-        stored = await self._store.put(new, artifact_id=self._new_id())
+        blob_key = blob_key_of(new.content, tenant_id=new.place.tenant_id)
+        if blob_key is None:
+            stored = await self._store.put(new, artifact_id=self._new_id())
+        else:
+            stored = await self._put_large(new, blob_key)
         if stored is None:
             stored = await self._store.at(new.place)
         if stored is None:
             raise await self._why_not(new)
         if (stored.type, stored.sha256) != (new.type, new.content.sha256):
             raise _place_taken(new)
-        return _checked(stored)
+        return await self._whole(stored)
+
+    async def _put_large(self, new: NewArtifact, blob_key: str) -> Artifact | None:
+        """As the store's `put`; first the blob, then the row.
+
+        So no row is ever without its bytes. What stays of a put that ends between the two, or
+        whose row is refused, is a blob without a row, for a sweeper to come.
+        """
+        stored = await self._store.at(new.place)
+        if stored is not None:
+            return stored
+        try:
+            await self._blobs.put(blob_key, new.content.data.encode())
+        except BlobDamaged as error:
+            _note_damage(new.place, error.message)
+            raise
+        stored = await self._store.put(new, artifact_id=self._new_id(), blob_key=blob_key)
+        return None if stored is None else replace(stored, data=new.content.data)
 
     async def get(self, caller: Caller, artifact_id: UUID | None) -> Artifact:
         """An available artifact of the caller's tenant, with its data. None is no artifact's id.
 
         Raises `insufficient_scope`, `not_found`, `internal` when its bytes do not match their
-        SHA-256.
+        SHA-256, `unavailable` when the data is large and the blob store away.
         """
         require_scope(caller, READ)
         found = await self._read(caller, artifact_id)
@@ -64,7 +89,7 @@ class Artifacts:
             found = await self._read(caller, artifact_id)
         if found is None or found.state is not ArtifactState.AVAILABLE:
             raise PawlError("not_found", "there is no such artifact")
-        return _checked(found)
+        return await self._whole(found)
 
     async def list(
         self, caller: Caller, task_id: UUID, *, page_size: int, page_token: str
@@ -94,6 +119,20 @@ class Artifacts:
             return None
         return await self._store.read(artifact_id, tenant_id=caller.tenant_id)
 
+    async def _whole(self, artifact: Artifact) -> Artifact:
+        """The artifact with its data, if those are still the bytes that were stored."""
+        if artifact.blob_key is None or artifact.data is not None:
+            if artifact.data is not None and sha256_of(artifact.data) == artifact.sha256:
+                return artifact
+            raise _damaged(artifact, "the row's data do not match their SHA-256")
+        try:
+            data = await self._blobs.get(
+                artifact.blob_key, sha256=artifact.sha256, size_bytes=artifact.size_bytes
+            )
+        except BlobDamaged as error:
+            raise _damaged(artifact, error.message) from error
+        return replace(artifact, data=data.decode())
+
     async def _catch_up(self, task_id: UUID, *, tenant_id: UUID) -> None:
         state = settled_state(await self._store.state_if_staged(task_id, tenant_id=tenant_id))
         if state is not None:
@@ -112,19 +151,21 @@ async def settle_task(tx: Connection, task_id: UUID, *, tenant_id: UUID, ended: 
         await settle_in(tx, task_id, tenant_id=tenant_id, state=state)
 
 
-def _checked(artifact: Artifact) -> Artifact:
-    """The artifact, if its bytes are still those that were stored."""
-    if artifact.data is not None and sha256_of(artifact.data) == artifact.sha256:
-        return artifact
+def _damaged(artifact: Artifact, detail: str) -> PawlError:
+    _note_damage(artifact.place, detail, artifact_id=str(artifact.id))
+    return PawlError(
+        "internal", f"the artifact {artifact.id} does not match its SHA-256; it is damaged"
+    )
+
+
+def _note_damage(place: Place, detail: str, **ids: str) -> None:
     _corrupt.inc()
     log.error(
         "artifact does not match its checksum",
-        artifact_id=str(artifact.id),
-        task_id=str(artifact.place.task_id),
-        tenant_id=str(artifact.place.tenant_id),
-    )
-    raise PawlError(
-        "internal", f"the artifact {artifact.id} does not match its SHA-256; it is damaged"
+        detail=detail,
+        task_id=str(place.task_id),
+        tenant_id=str(place.tenant_id),
+        **ids,
     )
 
 

@@ -20,14 +20,20 @@ class ArtifactStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def put(self, new: NewArtifact, *, artifact_id: UUID) -> Artifact | None:
-        """The artifact as stored, staged; None when its place is taken or its task not running."""
+    async def put(
+        self, new: NewArtifact, *, artifact_id: UUID, blob_key: str | None = None
+    ) -> Artifact | None:
+        """The artifact as stored, staged; None when its place is taken or its task not running.
+
+        With a `blob_key` the row names the blob that holds the data, which is stored already.
+        """
         row = await self._read(
             "put_artifact",
             **_place(new.place),
             id=artifact_id,
             type=new.type,
-            data=new.content.data,
+            data=new.content.data if blob_key is None else None,
+            blob_key=blob_key,
             sha256=new.content.sha256,
             size_bytes=new.content.size_bytes,
         )
@@ -118,4 +124,5 @@ def _artifact(row: dict[str, Any]) -> Artifact:
         state=ArtifactState(row["state"]),
         created_at=row["created_at"],
         data=row.get("data"),
+        blob_key=row.get("blob_key"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from libs.pb.pawl.artifact.v1 import artifact_service_pb2 as pb
 from libs.pb.pawl.artifact.v1 import artifact_service_pb2_grpc as pb_grpc
 from libs.rpc.client import caller_token
 from libs.rpc.tokens import KeyRing
+from services.artifact.content import MAX_INLINE_BYTES
 from tests.artifact_world import (
     OTHER_TENANT,
     TENANT,
@@ -144,6 +146,153 @@ async def test_put_of_exactly_one_mebibyte_is_stored_and_read(world: ArtifactWor
     found = await world.get(stored.id)
 
     assert found.data_json == data_json
+
+
+def text_of(size_bytes: int) -> str:
+    """JSON of so many bytes."""
+    return json.dumps("x" * (size_bytes - 2))
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "count"), [(MAX_INLINE_BYTES, 0), (MAX_INLINE_BYTES + 1, 1)]
+)
+async def test_only_what_is_large_becomes_a_blob(
+    world: ArtifactWorld, size_bytes: int, count: int
+) -> None:
+    task_id = await world.task()
+
+    stored = await world.put(make_request(task_id, data_json=text_of(size_bytes)))
+    await world.ends(task_id, TaskState.SUCCEEDED)
+
+    assert await world.get(stored.id) == await listed_with_data(world, stored)
+    sha256 = stored.sha256
+    names = [str(path.relative_to(world.blobs_dir)) for path in world.blobs()]
+    assert names == [f"{TENANT}/sha256/{sha256[:2]}/{sha256}"] * count
+    (row,) = await world.ask("SELECT data IS NULL, blob_key FROM artifact.artifacts")
+    assert row == ((True, names[0]) if count else (False, None))
+
+
+async def listed_with_data(
+    world: ArtifactWorld, stored: artifact_pb2.Artifact
+) -> artifact_pb2.Artifact:
+    """What the list says of an artifact, and the data that was stored."""
+    (listed,) = (await world.list(stored.task_id)).artifacts
+    listed.data_json = stored.data_json
+    return listed
+
+
+async def test_a_large_put_again_answers_the_stored_one_and_writes_nothing(
+    world: ArtifactWorld,
+) -> None:
+    task_id = await world.task()
+    first = await world.put(make_request(task_id, data_json=text_of(20_000)))
+    (blob,) = world.blobs()
+    before = blob.stat()
+
+    again = await world.put(make_request(task_id, data_json=" " + text_of(20_000)))
+    await world.ends(task_id, TaskState.SUCCEEDED)
+    late = await world.put(make_request(task_id, data_json=text_of(20_000)))
+    other = await refused(world.put(make_request(task_id, data_json=text_of(20_001))))
+
+    assert (again, late, other.code) == (first, first, "already_exists")
+    assert world.blobs() == [blob]
+    assert (blob.stat().st_ino, blob.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+async def test_steps_with_equal_large_data_share_a_blob_and_tenants_do_not(
+    world: ArtifactWorld,
+) -> None:
+    for tenant_id in (TENANT, OTHER_TENANT):
+        for _ in range(2):
+            request = make_request(await world.task(), data_json=text_of(20_000))
+            await world.put(request, tenant_id=tenant_id)
+
+    assert {path.relative_to(world.blobs_dir).parts[0] for path in world.blobs()} == {
+        str(TENANT),
+        str(OTHER_TENANT),
+    }
+    assert len(world.blobs()) == 2
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_a_damaged_blob_is_an_error_and_not_an_answer(
+    world: ArtifactWorld, is_gone: bool
+) -> None:
+    task_id = await world.task()
+    request = make_request(task_id, data_json=text_of(20_000))
+    stored = await world.put(request)
+    await world.ends(task_id, TaskState.SUCCEEDED)
+    (blob,) = world.blobs()
+    data = blob.read_bytes()
+    blob.unlink() if is_gone else blob.write_bytes(data[:-2] + b'y"')
+    before = REGISTRY.get_sample_value("pawl_artifact_corrupt_total") or 0
+
+    errors = [await refused(world.get(stored.id)), await refused(world.put(request))]
+
+    assert [error.code for error in errors] == ["internal"] * 2
+    assert REGISTRY.get_sample_value("pawl_artifact_corrupt_total") == before + 2
+    assert len((await world.list(task_id)).artifacts) == 1
+
+
+async def test_a_new_artifact_does_not_stand_on_a_damaged_blob(world: ArtifactWorld) -> None:
+    await world.put(make_request(await world.task(), data_json=text_of(20_000)))
+    (blob,) = world.blobs()
+    blob.write_bytes(blob.read_bytes()[:-2] + b'y"')
+    before = REGISTRY.get_sample_value("pawl_artifact_corrupt_total") or 0
+
+    error = await refused(world.put(make_request(await world.task(), data_json=text_of(20_000))))
+
+    assert error.code == "internal"
+    assert REGISTRY.get_sample_value("pawl_artifact_corrupt_total") == before + 1
+    assert await world.ask("SELECT count(*) FROM artifact.artifacts") == [(1,)]
+
+
+async def test_a_blob_store_that_is_away_is_said_and_leaves_no_row(world: ArtifactWorld) -> None:
+    task_id = await world.task()
+    stored = await world.put(make_request(task_id, data_json=text_of(20_000)))
+    small = await world.put(make_request(task_id, step_index=2))
+    away = world.blobs_dir.with_name(f"{world.blobs_dir.name}-away")
+    world.blobs_dir.rename(away)
+    world.blobs_dir.write_text("in the way")
+    try:
+        put = await refused(
+            world.put(make_request(task_id, step_index=3, data_json=text_of(20_000)))
+        )
+        await world.ends(task_id, TaskState.SUCCEEDED)
+        get = await refused(world.get(stored.id))
+        found = await world.get(small.id)
+    finally:
+        world.blobs_dir.unlink()
+        away.rename(world.blobs_dir)
+
+    assert [error.code for error in (put, get)] == ["unavailable"] * 2
+    assert put.retry_after_seconds is not None
+    assert found.data_json == small.data_json
+    assert (await world.get(stored.id)).data_json == text_of(20_000)
+    assert await world.ask("SELECT count(*) FROM artifact.artifacts") == [(2,)]
+
+
+@pytest.mark.parametrize("state", [TaskState.QUEUED, TaskState.CANCELLED])
+async def test_large_data_of_a_task_that_is_not_running_gets_no_row(
+    world: ArtifactWorld, state: TaskState
+) -> None:
+    task_id = await world.task(state)
+
+    error = await refused(world.put(make_request(task_id, data_json=text_of(20_000))))
+
+    assert error.code == "conflict"
+    assert await world.ask("SELECT * FROM artifact.artifacts") == []
+
+
+async def test_twenty_large_puts_at_once_store_one(world: ArtifactWorld) -> None:
+    task_id = await world.task()
+    request = make_request(task_id, data_json=text_of(100_000))
+
+    stored = await asyncio.gather(*(world.put(request) for _ in range(20)))
+
+    assert len({one.id for one in stored}) == 1
+    assert {one.data_json for one in stored} == {text_of(100_000)}
+    assert len(world.blobs()) == 1
 
 
 async def test_put_needs_a_token_for_this_task_and_a_tenant(world: ArtifactWorld) -> None:

@@ -160,6 +160,8 @@ async def test_settle_is_final_and_repeatable(world: ArtifactWorld) -> None:
 
 FORBIDDEN = [
     "UPDATE artifact.artifacts SET data = '{\"a\":2}'",
+    "UPDATE artifact.artifacts SET data = NULL",
+    "UPDATE artifact.artifacts SET blob_key = 'x'",
     "UPDATE artifact.artifacts SET sha256 = repeat('0', 64)",
     "UPDATE artifact.artifacts SET tenant_id = gen_random_uuid()",
     "UPDATE artifact.artifacts SET task_id = gen_random_uuid()",
@@ -221,12 +223,9 @@ async def test_the_state_goes_one_way(
                 await connection.execute(change.encode())
 
 
-@pytest.mark.parametrize(
-    "change", [{"sha256": "0" * 64}, {"size_bytes": 3}, {"state": "available"}, {"data": "{}"}]
-)
-async def test_an_insert_must_be_whole(world: ArtifactWorld, change: dict[str, object]) -> None:
+def make_row() -> dict[str, object]:
     new = make_artifact(new_id())
-    row: dict[str, object] = {
+    return {
         "id": new_id(),
         "tenant_id": TENANT,
         "task_id": new.place.task_id,
@@ -238,13 +237,75 @@ async def test_an_insert_must_be_whole(world: ArtifactWorld, change: dict[str, o
         "size_bytes": new.content.size_bytes,
         "state": "staged",
     }
-    row |= change
-    columns, values = ", ".join(row), ", ".join(f"%({name})s" for name in row)
 
+
+async def insert(world: ArtifactWorld, row: dict[str, object]) -> None:
+    columns, values = ", ".join(row), ", ".join(f"%({name})s" for name in row)
     async with world.pool.connection() as connection:
+        await connection.execute(
+            f"INSERT INTO artifact.artifacts ({columns}) VALUES ({values})".encode(), row
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": "0" * 64},
+        {"size_bytes": 3},
+        {"state": "available"},
+        {"data": "{}"},
+        {"data": None},
+        {"blob_key": "x"},
+    ],
+)
+async def test_an_insert_must_be_whole(world: ArtifactWorld, change: dict[str, object]) -> None:
+    with pytest.raises(errors.CheckViolation):
+        await insert(world, make_row() | change)
+
+
+SHA256 = "ab" * 32
+KEY = f"{TENANT}/sha256/ab/{SHA256}"
+
+
+async def test_a_blob_takes_the_place_of_the_data(world: ArtifactWorld) -> None:
+    row = make_row() | {"data": None, "blob_key": KEY, "sha256": SHA256, "size_bytes": 2**20}
+
+    await insert(world, row)
+
+    found = await world.ask("SELECT data, blob_key FROM artifact.artifacts")
+    assert found == [(None, KEY)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "{}"},
+        {"blob_key": None},
+        {"blob_key": KEY.replace(str(TENANT), str(OTHER_TENANT))},
+        {"blob_key": f"{TENANT}/sha256/cd/{SHA256}"},
+        {"blob_key": f"{TENANT}/sha256/ab/{'ab' * 31}cd"},
+        {"sha256": "../" * 10, "blob_key": f"{TENANT}/sha256/../{'../' * 10}"},
+        {"state": "available"},
+        {"size_bytes": 2**20 + 1},
+    ],
+)
+async def test_a_row_names_no_blob_but_its_own(
+    world: ArtifactWorld, change: dict[str, object]
+) -> None:
+    row = make_row() | {"data": None, "blob_key": KEY, "sha256": SHA256, "size_bytes": 2**20}
+
+    with pytest.raises(errors.CheckViolation):
+        await insert(world, row | change)
+
+
+async def test_the_blob_of_a_row_never_changes(world: ArtifactWorld) -> None:
+    row = make_row() | {"data": None, "blob_key": KEY, "sha256": SHA256, "size_bytes": 2**20}
+    await insert(world, row)
+
+    for change in ("blob_key = NULL, data = '1'", f"blob_key = '{KEY}'", "sha256 = 'cd'"):
         with pytest.raises(errors.CheckViolation):
-            await connection.execute(
-                f"INSERT INTO artifact.artifacts ({columns}) VALUES ({values})".encode(), row
+            await world.ask(
+                f"SET session_replication_role = replica; UPDATE artifact.artifacts SET {change}"
             )
 
 

@@ -65,6 +65,11 @@ class DataDir:
         return self.path / "logs"
 
     @property
+    def blobs(self) -> Path:
+        """The bytes of large artifacts, unless PAWL_BLOBS names another place."""
+        return self.path / "blobs"
+
+    @property
     def postgres(self) -> Path:
         """The embedded server; its major version is in the path, since its files depend on it."""
         return self.path / "pg" / str(MAJOR_VERSION)

@@ -33,6 +33,8 @@ TLS_DIR = "PAWL_TLS_DIR"
 EXECUTOR_SLOTS = 32
 # What belongs to the owner of this installation and to no service.
 _WITHHELD = ("PAWL_DATABASE_URL", "PAWL_API_KEY", "PAWL_URL")
+# What belongs to artifact alone: PAWL_BLOBS itself and the keys of the store that it names.
+_BLOBS = "PAWL_BLOBS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,9 @@ class Installation:
         inherited = {
             name: value
             for name, value in self.environ.items()
-            if name not in _WITHHELD and not name.endswith(("_DATABASE_URL", "_DATABASE_URL_FILE"))
+            if name not in _WITHHELD
+            and not name.startswith(_BLOBS)
+            and not name.endswith(("_DATABASE_URL", "_DATABASE_URL_FILE"))
         }
         secrets = self.data_dir.secrets
         given = {
@@ -91,6 +95,8 @@ class Installation:
             "PAWL_PUBLIC_KEYS_FILE": str(secrets / "public_keys.json"),
             "PAWL_LOG_LEVEL": self.environ.get("PAWL_LOG_LEVEL", "info"),
         }
+        if service == "artifact":
+            given |= self._blobs()
         tls_dir = self.environ.get(TLS_DIR, "").strip()
         if tls_dir:
             given |= tls_files(Path(tls_dir).expanduser().absolute(), service)
@@ -99,6 +105,13 @@ class Installation:
                 self.owner_dsn, service, secrets
             )
         return inherited | given
+
+    def _blobs(self) -> dict[str, str]:
+        """Where large artifacts are kept: as the owner says, else in the data directory."""
+        given = {name: text for name, text in self.environ.items() if name.startswith(_BLOBS)}
+        return {_BLOBS: self.data_dir.blobs.as_uri()} | {
+            name: text for name, text in given.items() if text.strip()
+        }
 
     def env(self, instance: Instance, others: tuple[Instance, ...]) -> dict[str, str]:
         """The whole environment of one process."""

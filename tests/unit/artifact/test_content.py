@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from uuid import UUID
 
 import pytest
 
 from libs.core.errors import PawlError
 from services.artifact.content import (
     MAX_DATA_BYTES,
+    MAX_INLINE_BYTES,
     MAX_ORDINAL,
     MAX_STEP_INDEX,
+    blob_key_of,
     content_of,
     naming_errors,
     sha256_of,
@@ -112,3 +115,19 @@ def test_places_are_bounded(step_index: int, ordinal: int, fields: list[str]) ->
     errors = naming_errors(kind="a", step_index=step_index, ordinal=ordinal)
 
     assert [error.field for error in errors] == fields
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "is_inline"),
+    [(3, True), (MAX_INLINE_BYTES, True), (MAX_INLINE_BYTES + 1, False)],
+)
+def test_only_large_content_has_a_blob_named_by_tenant_and_hash(
+    size_bytes: int, is_inline: bool
+) -> None:
+    content = content_of('"' + "x" * (size_bytes - 2) + '"')
+
+    key = blob_key_of(content, tenant_id=UUID(int=7))
+
+    sha256 = content.sha256
+    expected = f"00000000-0000-0000-0000-000000000007/sha256/{sha256[:2]}/{sha256}"
+    assert key == (None if is_inline else expected)

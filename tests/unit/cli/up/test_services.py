@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,27 @@ def test_every_service_gets_its_own_database_and_never_the_owners(
         assert "PAWL_API_KEY" not in env
         assert env["PAWL_VERSION_LABEL"] == "prod-1"
         assert env["PATH"] == "/bin"
+
+
+def test_blobs_are_kept_in_the_data_directory_unless_their_owner_says_where(
+    installation: Installation,
+) -> None:
+    own = {
+        "PAWL_BLOBS": "s3://pawl",
+        "PAWL_BLOBS_ACCESS_KEY": "key",
+        "PAWL_BLOBS_SECRET_KEY_FILE": "/run/secrets/blobs",
+    }
+    elsewhere = replace(installation, environ={**installation.environ, **own})
+
+    for one in INSTANCES:
+        by_default = installation.env(one, INSTANCES)
+        given = elsewhere.env(one, INSTANCES)
+        at_artifact = one.service == "artifact"
+        blobs = (installation.data_dir.path / "blobs").as_uri()
+        assert by_default.get("PAWL_BLOBS") == (blobs if at_artifact else None)
+        assert {name: given[name] for name in given if "BLOBS" in name} == (
+            own if at_artifact else {}
+        )
 
 
 def test_environment_says_where_to_listen_and_whom_to_call(installation: Installation) -> None:

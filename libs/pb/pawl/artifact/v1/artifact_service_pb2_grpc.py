@@ -60,7 +60,8 @@ class ArtifactServiceServicer:
         """Store one artifact as staged. The same task, step and ordinal with the same data answers the stored one.
 
         Errors: INVALID_ARGUMENT (validation_failed, payload_too_large), ALREADY_EXISTS (other data is stored there),
-        FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only).
+        FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only), UNAVAILABLE (the
+        database, or for large data the blob store, is away).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +71,8 @@ class ArtifactServiceServicer:
         """Read one available artifact of the caller's tenant.
 
         Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
-        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read).
+        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read), UNAVAILABLE (the database, or for large data the
+        blob store, is away).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,13 +37,15 @@ class ArtifactServiceStub:
     """Store one artifact as staged. The same task, step and ordinal with the same data answers the stored one.
 
     Errors: INVALID_ARGUMENT (validation_failed, payload_too_large), ALREADY_EXISTS (other data is stored there),
-    FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only).
+    FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only), UNAVAILABLE (the
+    database, or for large data the blob store, is away).
     """
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.GetArtifactResponse]
     """Read one available artifact of the caller's tenant.
 
     Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
-    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read).
+    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read), UNAVAILABLE (the database, or for large data the
+    blob store, is away).
     """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.ListArtifactsRequest, _artifact_service_pb2.ListArtifactsResponse]
     """List the available artifacts of one task, in order of step and ordinal.
@@ -60,13 +62,15 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Store one artifact as staged. The same task, step and ordinal with the same data answers the stored one.
 
     Errors: INVALID_ARGUMENT (validation_failed, payload_too_large), ALREADY_EXISTS (other data is stored there),
-    FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only).
+    FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only), UNAVAILABLE (the
+    database, or for large data the blob store, is away).
     """
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Read one available artifact of the caller's tenant.
 
     Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
-    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read).
+    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read), UNAVAILABLE (the database, or for large data the
+    blob store, is away).
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.ListArtifactsRequest, _artifact_service_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """List the available artifacts of one task, in order of step and ordinal.
@@ -86,7 +90,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         """Store one artifact as staged. The same task, step and ordinal with the same data answers the stored one.
 
         Errors: INVALID_ARGUMENT (validation_failed, payload_too_large), ALREADY_EXISTS (other data is stored there),
-        FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only).
+        FAILED_PRECONDITION (conflict: the task is not running), PERMISSION_DENIED (executors only), UNAVAILABLE (the
+        database, or for large data the blob store, is away).
         """
 
     @_abc_1.abstractmethod
@@ -98,7 +103,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         """Read one available artifact of the caller's tenant.
 
         Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
-        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read).
+        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read), UNAVAILABLE (the database, or for large data the
+        blob store, is away).
         """
 
     @_abc_1.abstractmethod
