@@ -30,6 +30,7 @@ ACCESS = {
     f"/{NAME}/WithdrawTools": frozenset({"anyone"}),
     f"/{NAME}/ListTools": frozenset({"caller"}),
 }
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TENANT = UUID("01900000-0000-7000-8000-000000000001")
 
 
@@ -219,13 +220,13 @@ async def test_a_call_inherits_the_deadline_of_the_call_it_serves(channel: RpcCh
 
 async def test_context_travels(channel: RpcChannel, planner: Planner) -> None:
     with (
-        bind(CallContext(request_id="req_1", traceparent="00-aa-bb-01")),
+        bind(CallContext(request_id="req_1", traceparent=PARENT)),
         on_behalf(tenant_id=TENANT),
     ):
         await build(channel, "fine")
 
     seen = planner.contexts[0]
-    assert (seen.request_id, seen.traceparent) == ("req_1", "00-aa-bb-01")
+    assert (seen.request_id, seen.traceparent) == ("req_1", PARENT)
     assert seen.principal == Service(name="scheduler", tenant_id=TENANT)
     assert seen.deadline is not None
 
