@@ -15,6 +15,7 @@ from gateway.errors import no_route, problem
 from gateway.request_id import request_id_of, traceparent_of
 from libs.core.errors import PawlError
 from libs.process.logs import get_logger
+from libs.process.tracing import Span, span, trace_id_of
 from libs.rpc.context import CallContext, bind
 
 MAX_HEAD_BYTES = 32 * 2**10
@@ -53,15 +54,16 @@ class Edge:
         for name, value in scope["headers"]:
             if name in sent:
                 sent[name].append(value)
-        context = CallContext(
-            request_id=request_id_of(sent[b"x-request-id"]),
-            traceparent=traceparent_of(sent[b"traceparent"]),
-        )
+        request_id = request_id_of(sent[b"x-request-id"])
         self._now_in_flight += 1
         _in_flight.set(self._now_in_flight)
         try:
-            with bind(context), bound_contextvars(request_id=context.request_id):
-                answer = _Answer(send, scope, context.request_id)
+            with (
+                _span(scope, request_id, traceparent_of(sent[b"traceparent"])) as request,
+                bind(CallContext(request_id=request_id, traceparent=request.traceparent)),
+                bound_contextvars(request_id=request_id, trace_id=trace_id_of(request.traceparent)),
+            ):
+                answer = _Answer(send, scope, request_id, request)
                 await self._serve(scope, receive, answer, hosts=len(sent[b"host"]))
         finally:
             self._now_in_flight -= 1
@@ -101,10 +103,11 @@ class Edge:
 class _Answer:
     """Passes an answer on with the headers that every answer has, and counts it."""
 
-    def __init__(self, send: Send, scope: Scope, request_id: str) -> None:
+    def __init__(self, send: Send, scope: Scope, request_id: str, request: Span) -> None:
         self._send = send
         self._scope = scope
         self._request_id = request_id.encode("ascii")
+        self._span = request
         self._begin = time.perf_counter()
         self.has_begun = False
 
@@ -116,14 +119,31 @@ class _Answer:
                 (b"x-request-id", self._request_id),
                 (b"x-content-type-options", b"nosniff"),
             ]
-            self._count(message["status"])
+            self._tell(message["status"])
         await self._send(message)
 
-    def _count(self, status: int) -> None:
-        method = self._scope["method"]
+    def _tell(self, status: int) -> None:
+        method = _method_of(self._scope)
         route = self._scope["state"].get(ROUTE_KEY, "none")
-        _requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        _requests.labels(method, route, str(status)).inc()
         _seconds.labels(route).observe(time.perf_counter() - self._begin)
+        self._span.rename(f"{method} {route}")
+        self._span.set("http.route", route)
+        self._span.set("http.response.status_code", status)
+        if status >= 500:
+            self._span.fail(str(status))
+        log.debug("request answered", method=method, route=route, status=status)
+
+
+def _span(scope: Scope, request_id: str, sent: str) -> Span:
+    method = _method_of(scope)
+    attributes = {"http.request.method": method, "pawl.request_id": request_id}
+    return span(method, traceparent=sent, attributes=attributes, kind="server")
+
+
+def _method_of(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"
 
 
 def _host_refusal(scope: Scope, hosts: int) -> PawlError | None:

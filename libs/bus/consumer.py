@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from prometheus_client import Counter, Gauge
+from structlog.contextvars import bound_contextvars
 
 from libs.bus.bus import Batch, Bus, BusRecord, DeadLetter, Subscription
 from libs.bus.envelope import BusEvent, UnreadableEventError, decode, identity_of
@@ -17,6 +18,7 @@ from libs.bus.topics import DAY_SECONDS, TOPICS
 from libs.db.engine import Connection, Pool, transaction
 from libs.db.outage import Outage, is_outage, pause
 from libs.process.logs import get_logger
+from libs.process.tracing import span, trace_id_of
 
 LOOK_SECONDS = 5.0
 REST_SECONDS = 0.05
@@ -249,7 +251,7 @@ class Consumer:
 
     async def _straight(self, tx: Connection, item: _Item, event: BusEvent) -> None:
         try:
-            await self._handler(tx, event)
+            await self._act(tx, event)
         except Exception as error:
             if is_outage(error):
                 raise
@@ -274,12 +276,36 @@ class Consumer:
         """Handle one event in a savepoint; what went wrong, with its effects rolled back."""
         try:
             async with tx.transaction():
-                await self._handler(tx, event)
+                await self._act(tx, event)
         except Exception as error:
             if is_outage(error):
                 raise
             return error
         return None
+
+    async def _act(self, tx: Connection, event: BusEvent) -> None:
+        """Call the handler, within the trace of whatever caused the event."""
+        attributes = {
+            "messaging.destination.name": self._topic,
+            "messaging.consumer.group.name": self._group,
+            "messaging.operation.type": "process",
+            "messaging.message.id": event.id,
+        }
+        with (
+            span(
+                f"process {self._topic}",
+                traceparent=event.traceparent,
+                attributes=attributes,
+                kind="consumer",
+            ) as handling,
+            bound_contextvars(trace_id=trace_id_of(handling.traceparent)),
+        ):
+            try:
+                await self._handler(tx, event)
+            except Exception as error:
+                handling.fail(type(error).__name__)
+                raise
+            log.debug("event handled", group=self._group, event_id=event.id, type=event.type)
 
     def _letter(self, item: _Item, *, reason: str, attempts: int) -> DeadLetter:
         return DeadLetter(

@@ -63,6 +63,7 @@ def encode(event: BusEvent) -> tuple[dict[str, str], str]:
     }
     if event.traceparent:
         headers["traceparent"] = event.traceparent
+        headers["ce_traceparent"] = event.traceparent
     return headers, json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -45,7 +45,8 @@ WITH turn AS MATERIALIZED (
       'ce_sequence', CAST(e.seq AS text),
       'ce_tenant', e.tenant_id,
       'content-type', 'application/json',
-      'traceparent', nullif(e.traceparent, ''))) AS text),
+      'traceparent', nullif(e.traceparent, ''),
+      'ce_traceparent', nullif(e.traceparent, ''))) AS text),
     e.data
   FROM events e, moved ORDER BY e.place
   RETURNING position

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ import uvloop
 
 from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError
 from libs.process.logs import configure_logs, get_logger
+from libs.process.tracing import configure_tracing, stop_tracing
 
 __all__ = ["EXIT_BAD_CONFIG", "EXIT_FAILED", "EXIT_STOPPED", "run"]
 
@@ -23,10 +25,12 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, service: str) -> No
     SIGTERM and SIGINT set `stop`; `main` then drains and returns. Exit codes: 0 after a clean stop,
     1 with a logged error when `main` raised, 2 with the message on stderr when it raised
     ConfigError. Logs go to stderr at level info from the start; `main` may configure them again.
+    Spans are exported when OpenTelemetry's variables say so; the last ones leave after `main`.
     """
     configure_logs(service)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_guarded(main, service=service))
+    stop_tracing()
     sys.exit(code)
 
 
@@ -36,6 +40,7 @@ async def _guarded(main: Callable[[asyncio.Event], Awaitable[None]], *, service:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
+        configure_tracing(service, os.environ)
         await main(stop)
     except ConfigError as error:
         print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - read by whoever started it

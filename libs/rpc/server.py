@@ -21,6 +21,7 @@ from structlog.contextvars import bind_contextvars
 
 from libs.core.errors import PawlError
 from libs.process.logs import get_logger
+from libs.process.tracing import Span, UnexportedSpan, span, trace_id_of
 from libs.rpc.context import (
     AUTHORIZATION_HEADER,
     REQUEST_ID_HEADER,
@@ -213,25 +214,26 @@ class _Gate(grpc.aio.ServerInterceptor):
         """
 
         async def answer_once(request: Any, context: Context) -> Any:
-            with _seconds.labels(method).time():
+            with _seconds.labels(method).time(), _span(method, bound, handler) as call:
                 try:
-                    self._begin(bound, refusal, context)
+                    self._begin(bound, call, refusal, context)
                     inner: Any = handler.stream_unary or handler.unary_unary
                     response = await inner(_readable(request, handler), context)
                 except Exception as error:  # noqa: BLE001 - the one place that answers every error
-                    await self._fail(error, method, context)
-                _calls.labels(method, "OK").inc()
+                    await self._fail(error, method, call, context)
+                self._succeed(method, call)
                 return response
 
         async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:
-            try:
-                self._begin(bound, refusal, context)
-                inner: Any = handler.stream_stream or handler.unary_stream
-                async for response in inner(_readable(request, handler), context):
-                    yield response
-            except Exception as error:  # noqa: BLE001 - the one place that answers every error
-                await self._fail(error, method, context)
-            _calls.labels(method, "OK").inc()
+            with _span(method, bound, handler) as call:
+                try:
+                    self._begin(bound, call, refusal, context)
+                    inner: Any = handler.stream_stream or handler.unary_stream
+                    async for response in inner(_readable(request, handler), context):
+                        yield response
+                except Exception as error:  # noqa: BLE001 - the one place that answers every error
+                    await self._fail(error, method, call, context)
+                self._succeed(method, call)
 
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -245,16 +247,26 @@ class _Gate(grpc.aio.ServerInterceptor):
             make(behaviour, _reader(handler.request_deserializer), handler.response_serializer),
         )
 
-    def _begin(self, bound: CallContext, refusal: PawlError | None, context: Context) -> None:
+    def _begin(
+        self, bound: CallContext, call: Span, refusal: PawlError | None, context: Context
+    ) -> None:
         if refusal is not None:
             raise refusal
         if self._checks_names and isinstance(bound.principal, Service):
             _check_name(bound.principal, context)
         bind_contextvars(request_id=bound.request_id)
+        if trace_id := trace_id_of(call.traceparent):
+            bind_contextvars(trace_id=trace_id)
         left = context.time_remaining()
-        enter(bound if left is None else replace(bound, deadline=time.monotonic() + left))
+        deadline = None if left is None else time.monotonic() + left
+        enter(replace(bound, traceparent=call.traceparent, deadline=deadline))
 
-    async def _fail(self, error: Exception, method: str, context: Context) -> NoReturn:
+    @staticmethod
+    def _succeed(method: str, call: Span) -> None:
+        _calls.labels(method, "OK").inc()
+        call.set("rpc.response.status_code", "OK")
+
+    async def _fail(self, error: Exception, method: str, call: Span, context: Context) -> NoReturn:
         if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
             raise error
         refusal = error if isinstance(error, PawlError) else None
@@ -266,6 +278,9 @@ class _Gate(grpc.aio.ServerInterceptor):
         elif refusal.kind.http >= 500:
             log.warning("call failed", method=method, code=refusal.code, error=refusal.message)
         _calls.labels(method, refusal.kind.grpc).inc()
+        call.set("rpc.response.status_code", refusal.kind.grpc)
+        if refusal.kind.http >= 500:
+            call.fail(refusal.code)
         await context.abort_with_status(to_status(refusal))
         raise AssertionError("abort returns never")
 
@@ -279,6 +294,21 @@ def _check_name(service: Service, context: Context) -> None:
             "unauthenticated",
             f"the token is of {service.name}, the certificate of the connection of {shown}",
         )
+
+
+def _span(method: str, bound: CallContext, handler: Handler) -> Span:
+    """The span of one call. A stream both ways has none: it lasts, and its messages belong to the
+    traces of other calls.
+    """
+    if handler.request_streaming and handler.response_streaming:
+        return UnexportedSpan(bound.traceparent)
+    name = method.removeprefix("/")
+    attributes = {
+        "rpc.system.name": "grpc",
+        "rpc.method": name,
+        "pawl.request_id": bound.request_id,
+    }
+    return span(name, traceparent=bound.traceparent, attributes=attributes, kind="server")
 
 
 def _text(value: str | bytes | None) -> str:

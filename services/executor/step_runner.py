@@ -15,6 +15,8 @@ from libs.core.errors import Failure, FailureCode, StepFailed
 from libs.core.hashing import step_hash
 from libs.core.plan import Step
 from libs.process.logs import get_logger
+from libs.process.tracing import span
+from libs.rpc.context import bind, current
 from services.executor.bounds import Bounds
 from services.executor.model import SchemaFailure, StepOutcome, TaskAssignment
 from services.executor.step_validation import (
@@ -80,6 +82,28 @@ class StepRunner:
 
     async def run(self, work: StepWork) -> StepOutcome:
         """Run one step to its end and hash it. Cancelled: the tool has been stopped."""
+        context = current()
+        attributes: dict[str, str | int] = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": work.tool.ref.name,
+            "pawl.task_id": str(work.assignment.task_id),
+            "pawl.step_index": work.step.step_index,
+        }
+        with (
+            span(
+                f"execute_tool {work.tool.ref.name}",
+                traceparent=context.traceparent,
+                attributes=attributes,
+            ) as step,
+            bind(replace(context, traceparent=step.traceparent)),
+        ):
+            outcome = await self._run(work)
+            if outcome.failure is not None:
+                step.fail(outcome.failure.code)
+        _steps.labels(work.tool.ref.name, outcome.failure.code if outcome.failure else "OK").inc()
+        return outcome
+
+    async def _run(self, work: StepWork) -> StepOutcome:
         draft = await _aside(
             work.is_bulky, lambda: _Draft(input_json=canonical_text(work.step.input))
         )
@@ -90,9 +114,7 @@ class StepRunner:
             draft = await _aside(_may_be_bulky(output), lambda: _check_output(work, draft, output))
         except StepFailed as failed:
             draft = replace(draft, output_json=None, output=None, failed=failed)
-        outcome = await _aside(draft.is_bulky, lambda: _close(work, draft))
-        _steps.labels(work.tool.ref.name, outcome.failure.code if outcome.failure else "OK").inc()
-        return outcome
+        return await _aside(draft.is_bulky, lambda: _close(work, draft))
 
     async def _call_tool(self, work: StepWork, draft: _Draft) -> Json:
         """The tool's output, within the step's time. However the wait ends, the tool has been

@@ -17,6 +17,7 @@ from libs.core.lifecycle import TaskState
 from libs.core.tool_spec import ToolRef
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as pb
 from libs.process.logs import get_logger
+from libs.process.tracing import Span, span, trace_id_of
 from libs.rpc.context import CallContext, enter
 from libs.rpc.convert import tool_ref_to_proto
 from services.executor.clients import WorkStream
@@ -289,15 +290,28 @@ class Worker:
         running.run.add_done_callback(lambda _: self._forget(running))
 
     async def _run(self, running: _Running, message: pb.Assignment) -> None:
-        bind_contextvars(
-            task_id=message.task_id, tenant_id=message.tenant_id, request_id=message.request_id
-        )
-        enter(CallContext(request_id=message.request_id, traceparent=message.traceparent))
+        ids = {
+            "task_id": message.task_id,
+            "tenant_id": message.tenant_id,
+            "request_id": message.request_id,
+        }
+        with span(
+            "run_task",
+            traceparent=message.traceparent,
+            attributes={f"pawl.{name}": text for name, text in ids.items()},
+            kind="consumer",
+        ) as run:
+            bind_contextvars(**ids, trace_id=trace_id_of(run.traceparent))
+            enter(CallContext(request_id=message.request_id, traceparent=run.traceparent))
+            await self._run_assigned(running, message, run)
+
+    async def _run_assigned(self, running: _Running, message: pb.Assignment, run: Span) -> None:
         reporter = _TaskReporter(self._outbox, running)
         try:
             assignment = assignment_from_proto(message, received_at=self._clock.monotonic())
         except ValueError:
             log.exception("assignment cannot be read")
+            run.fail(FailureCode.INTERNAL)
             await reporter.report(unreadable_assignment(message))
             return
         log.debug("task begins", lease_token=running.lease_token)
@@ -305,6 +319,7 @@ class Worker:
             await self._service.run_task(assignment, reporter, hands_over=lambda: self._hands_over)
         except Exception:
             log.exception("task run failed")
+            run.fail(FailureCode.INTERNAL)
             await reporter.report(_INTERNAL)
         log.debug("task run over", lease_token=running.lease_token)
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from libs.core.errors import Failure, PawlError
 from libs.core.ids import new_id
 from libs.db.wakeups import Wakeup
+from libs.process.logs import get_logger
 from libs.rpc.context import Caller, current, require_scope
 from services.scheduler.admission import (
     admit,
@@ -36,6 +37,8 @@ from services.scheduler.wakeups import Signals
 
 READ = "tasks:read"
 WRITE = "tasks:write"
+
+log = get_logger(__name__)
 
 OnQueued = Callable[[tuple[str, ...]], None]
 """Told the exact tools of a task that was just queued."""
@@ -132,6 +135,7 @@ class TaskService:
         if stored is None:
             return None
         TASKS.labels(stored.state.value).inc()
+        log.debug("task stored", task_id=str(stored.id), state=stored.state.value)
         self._signals.committed()
         if task.frozen is not None:
             self._on_queued(tuple(tool.offer for tool in task.frozen.tool_set))

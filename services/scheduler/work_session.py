@@ -11,6 +11,7 @@ from libs.core.errors import PawlError
 from libs.db.outage import Outage, is_outage
 from libs.db.wakeups import Wakeup
 from libs.process.logs import get_logger
+from libs.process.tracing import trace_id_of
 from services.scheduler.metrics import CLAIMS, TASKS
 from services.scheduler.model import Assigned, Fate, Renewal, Report, ReportRow, Stream, Verdict
 from services.scheduler.report_writers import ReportRefusedError, ReportWriters
@@ -91,6 +92,13 @@ class WorkSession:
         tasks = tuple(tasks)
         self.keep(tasks)
         self._assignments.extend(tasks)
+        for task in tasks:
+            log.debug(
+                "task assigned",
+                task_id=str(task.task_id),
+                executor_id=self.stream.executor_id,
+                trace_id=trace_id_of(task.traceparent),
+            )
         self._news.set()
 
     def lose(self, task: Assigned, row: ReportRow) -> None:

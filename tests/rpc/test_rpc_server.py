@@ -17,6 +17,7 @@ from libs.core.errors import ERRORS, FieldError, PawlError
 from libs.core.tiers import TIERS
 from libs.pb.pawl.planner.v1 import planner_service_pb2 as planner_pb
 from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc as planner_grpc
+from libs.process.tracing import is_traceparent
 from libs.rpc.client import RpcChannel, caller_token, on_behalf
 from libs.rpc.context import CallContext, Caller, Service, bind, current
 from libs.rpc.server import RpcServer
@@ -30,6 +31,7 @@ ACCESS = {
     f"/{NAME}/WithdrawTools": frozenset({"anyone"}),
     f"/{NAME}/ListTools": frozenset({"caller"}),
 }
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TENANT = UUID("01900000-0000-7000-8000-000000000001")
 
 
@@ -219,15 +221,25 @@ async def test_a_call_inherits_the_deadline_of_the_call_it_serves(channel: RpcCh
 
 async def test_context_travels(channel: RpcChannel, planner: Planner) -> None:
     with (
-        bind(CallContext(request_id="req_1", traceparent="00-aa-bb-01")),
+        bind(CallContext(request_id="req_1", traceparent=PARENT)),
         on_behalf(tenant_id=TENANT),
     ):
         await build(channel, "fine")
 
     seen = planner.contexts[0]
-    assert (seen.request_id, seen.traceparent) == ("req_1", "00-aa-bb-01")
+    assert (seen.request_id, seen.traceparent) == ("req_1", PARENT)
     assert seen.principal == Service(name="scheduler", tenant_id=TENANT)
     assert seen.deadline is not None
+
+
+@pytest.mark.parametrize("sent", ["", "00-a-b-01"])
+async def test_a_call_without_a_traceparent_begins_a_trace(
+    channel: RpcChannel, planner: Planner, sent: str
+) -> None:
+    with bind(CallContext(request_id="req_1", traceparent=sent)):
+        await build(channel, "fine")
+
+    assert is_traceparent(planner.contexts[0].traceparent)
 
 
 async def test_a_caller_token_replaces_the_service_token(

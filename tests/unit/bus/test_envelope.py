@@ -85,6 +85,7 @@ def test_encode_names_headers_as_the_binary_mode_does() -> None:
         "ce_tenant": str(TENANT),
         "content-type": "application/json",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "ce_traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }
     assert json.loads(value)["message"] == "grüße"
 
