@@ -117,15 +117,19 @@ class _Watched(SpanExporter):
     def __init__(self, inner: OTLPSpanExporter) -> None:
         self._inner = inner
         self._is_given_up = False
+        self._complaint = ""
         self.is_failing = False
         for name in _COMPLAINING:
             logging.getLogger(name).addFilter(self._hear)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._inner.export(spans)
-        if result is SpanExportResult.SUCCESS and self.is_failing:
-            self.is_failing = False
-            log.info("spans are exported again")
+        if result is SpanExportResult.SUCCESS:
+            if self.is_failing:
+                self.is_failing = False
+                log.info("spans are exported again")
+        elif not self._is_given_up:
+            self._fails(self._complaint or "the collector does not take them")
         return result
 
     def shutdown(self) -> None:
@@ -140,11 +144,16 @@ class _Watched(SpanExporter):
             self._inner.shutdown()
 
     def _hear(self, record: logging.LogRecord) -> bool:
-        """Say the first complaint in Pawl's words, let none pass."""
-        if record.levelno >= logging.WARNING and not self.is_failing and not self._is_given_up:
-            self.is_failing = True
-            log.warning("spans cannot be exported", error=record.getMessage())
+        """Keep what the library says, let none of it pass: the same may come with every batch."""
+        if record.levelno >= logging.WARNING and not self._is_given_up:
+            self._complaint = record.getMessage()
+            self._fails(self._complaint)
         return False
+
+    def _fails(self, error: str) -> None:
+        if not self.is_failing:
+            self.is_failing = True
+            log.warning("spans cannot be exported", error=error)
 
 
 def _context_of(parent: str) -> Context:
