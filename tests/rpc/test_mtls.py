@@ -271,7 +271,7 @@ def test_certificates_that_end_soon_or_are_broken_are_made_anew(tmp_path: Path) 
 
 def test_a_new_authority_signs_everything_anew(tmp_path: Path) -> None:
     make_certificates(tmp_path, ["auth"])
-    (tmp_path / "ca.key").unlink()
+    (tmp_path / "ca.crt").unlink()
 
     again = make_certificates(tmp_path, ["auth"])
 
