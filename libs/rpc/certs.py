@@ -155,6 +155,9 @@ def _signed(name: str, ca: _Pair, *, at: datetime, valid_days: int) -> _Pair:
         x509.BasicConstraints(ca=False, path_length=None), critical=True
     )
     builder = builder.add_extension(_usage(signs=False), critical=True)
+    # Strict verifiers, such as Python's own from 3.13 on, want to be told the signer's key.
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
+    builder = builder.add_extension(signer, critical=False)
     return _Pair(builder.sign(ca.key, hashes.SHA256()), key)
 
 
