@@ -18,13 +18,14 @@ from uuid import UUID
 import grpc
 
 from libs.core.errors import PawlError
+from libs.process.logs import get_logger
 from libs.rpc.context import (
     AUTHORIZATION_HEADER,
     REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
     current,
 )
-from libs.rpc.errors import from_rpc_error
+from libs.rpc.errors import DETAILS_KEY, from_rpc_error
 from libs.rpc.server import MAX_MESSAGE_BYTES
 from libs.rpc.tls import TlsFiles, channel_credentials
 from libs.rpc.tokens import ServiceTokens
@@ -44,11 +45,14 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_retries", 0),
 )
 
+LOG_PAUSE_SECONDS = 10.0
+
 Metadata = tuple[tuple[str, str], ...]
 Stub = TypeVar("Stub")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+log = get_logger(__name__)
 _caller_token: ContextVar[str | None] = ContextVar("pawl_caller_token", default=None)
 _behalf: ContextVar[tuple[UUID | None, UUID | None]] = ContextVar(
     "pawl_on_behalf", default=(None, None)
@@ -96,6 +100,7 @@ class RpcChannel:
         self._audience = audience
         self._tokens = tokens
         self._timeout_seconds = timeout_seconds
+        self._next_log = -math.inf
 
     def stub(self, make: Callable[[grpc.aio.Channel], Stub]) -> Stub:
         """A generated stub over this channel; calls take `timeout=` (seconds, or NO_DEADLINE)."""
@@ -122,6 +127,23 @@ class RpcChannel:
         if deadline is not None:
             seconds = min(seconds, max(0.001, deadline - time.monotonic()))
         return None if seconds == NO_DEADLINE else seconds
+
+    def refusal(self, error: grpc.aio.AioRpcError) -> PawlError:
+        """What a failed call is to its caller; why there is no connection is for our log only.
+
+        The log has it at most every 10 s: while a service is away, every call fails.
+        """
+        bare = DETAILS_KEY not in dict(error.trailing_metadata() or ())
+        now = time.monotonic()
+        if bare and error.code() is grpc.StatusCode.UNAVAILABLE and now >= self._next_log:
+            self._next_log = now + LOG_PAUSE_SECONDS
+            log.warning(
+                "call found no connection",
+                service=self._audience,
+                target=self.target,
+                error=error.details(),
+            )
+        return from_rpc_error(error)
 
     def metadata(self) -> Metadata:
         """Request id, traceparent and token of the call being made."""
@@ -150,15 +172,16 @@ def _open(target: str, *, audience: str, tls: TlsFiles | None) -> grpc.aio.Chann
 class StreamCall(Generic[Request, Response]):
     """An open bidirectional stream. Every method raises PawlError when the stream has failed."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, channel: RpcChannel) -> None:
         self._call = call
+        self._channel = channel
 
     async def write(self, message: Request) -> None:
         """Send one message; returns when it is on its way."""
         try:
             await self._call.write(message)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise self._channel.refusal(error) from error
         except asyncio.InvalidStateError as error:
             raise PawlError("unavailable", "the stream has ended", retry_after_seconds=1) from error
 
@@ -167,7 +190,7 @@ class StreamCall(Generic[Request, Response]):
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise self._channel.refusal(error) from error
         return None if message is grpc.aio.EOF else cast("Response", message)
 
     async def done_writing(self) -> None:
@@ -194,7 +217,7 @@ class _Calls:
                 seconds = channel.timeout(timeout)
                 return await inner(request, timeout=seconds, metadata=channel.metadata())
             except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error) from error
+                raise channel.refusal(error) from error
 
         return call
 
@@ -208,7 +231,7 @@ class _Calls:
                 async for message in stream:
                     yield message
             except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error) from error
+                raise channel.refusal(error) from error
             finally:
                 stream.cancel()
 
@@ -220,6 +243,6 @@ class _Calls:
 
         def call(*, timeout: float | None = None) -> StreamCall[Any, Any]:
             seconds = channel.timeout(timeout)
-            return StreamCall(inner(timeout=seconds, metadata=channel.metadata()))
+            return StreamCall(inner(timeout=seconds, metadata=channel.metadata()), channel)
 
         return call

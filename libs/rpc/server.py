@@ -93,7 +93,7 @@ class RpcServer:
         self._names: list[str] = []
         self._methods: set[str] = set()
         self._health = HealthServicer()
-        self._credentials = None if tls is None else server_credentials(tls)
+        self._credentials = None if tls is None else server_credentials(tls, service=service)
         gate = _Gate(verifier, access, translate, checks_names=tls is not None)
         self._server = grpc.aio.server(
             interceptors=(gate,), options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs

@@ -1,12 +1,23 @@
-"""The certificates of one process: who it is to the others, and whom it believes."""
+"""The certificates of one process: who it is to the others, and whom it believes.
+
+Both sides of every connection show one that the installation's authority signed. Its DNS name is
+the service's name, whatever host it runs on: a client compares it with the service that it calls,
+a server with the service whose token the call carries.
+"""
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from libs.process.env import ConfigError, Env
 
@@ -14,8 +25,8 @@ CA_FILE = "PAWL_TLS_CA_FILE"
 CERT_FILE = "PAWL_TLS_CERT_FILE"
 KEY_FILE = "PAWL_TLS_KEY_FILE"
 
-NAMES_KEY = "x509_subject_alternative_name"
-"""Under which gRPC tells a server the names in the certificate of the other side."""
+NAMES_KEY = "peer_dns"
+"""Under which gRPC tells a server the DNS names in the certificate of the other side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +38,16 @@ class TlsFiles:
     key: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What the three files hold, checked; `names` are the certificate's DNS names."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
+    names: tuple[str, ...]
+
+
 def read_tls(env: Env) -> TlsFiles | None:
     """The three files; None when none of them is named. One or two of them is a mistake."""
     if not any(env.optional_text(name) for name in (CA_FILE, CERT_FILE, KEY_FILE)):
@@ -34,49 +55,92 @@ def read_tls(env: Env) -> TlsFiles | None:
     return TlsFiles(ca=env.path(CA_FILE), certificate=env.path(CERT_FILE), key=env.path(KEY_FILE))
 
 
-def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+def load_identity(files: TlsFiles, *, service: str | None = None) -> Identity:
+    """Read the files. ConfigError names the setting and the file that do not work, and why.
+
+    With `service`, the certificate must be that of this service.
+    """
+    ca, own = _read(CA_FILE, files.ca), _read(CERT_FILE, files.certificate)
+    key = _read(KEY_FILE, files.key)
+    _certificates(CA_FILE, files.ca, ca)
+    certificate = _certificates(CERT_FILE, files.certificate, own)[0]
+    _check_key(files, key, certificate)
+    _check_time(files, certificate)
+    names = dns_names(certificate)
+    if service is not None and service not in names:
+        raise ConfigError(
+            f"{CERT_FILE}: {files.certificate} is for {', '.join(names) or 'no name'}; "
+            f"a certificate with the DNS name {service} is allowed"
+        )
+    return Identity(ca=ca, certificate=own, key=key, names=names)
+
+
+def server_credentials(files: TlsFiles, *, service: str | None = None) -> grpc.ServerCredentials:
     """For a port that takes only those who show a certificate of the authority.
 
-    ConfigError for files that cannot be read or do not belong together.
+    ConfigError as for `load_identity`.
     """
-    ca, certificate, key = _contents(files)
+    identity = load_identity(files, service=service)
     return grpc.ssl_server_credentials(
-        [(key, certificate)], root_certificates=ca, require_client_auth=True
+        [(identity.key, identity.certificate)],
+        root_certificates=identity.ca,
+        require_client_auth=True,
     )
 
 
 def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
     """For a channel that shows this process's certificate and believes the authority only.
 
-    ConfigError for files that cannot be read or do not belong together.
+    ConfigError as for `load_identity`.
     """
-    ca, certificate, key = _contents(files)
+    identity = load_identity(files)
     return grpc.ssl_channel_credentials(
-        root_certificates=ca, private_key=key, certificate_chain=certificate
+        root_certificates=identity.ca,
+        private_key=identity.key,
+        certificate_chain=identity.certificate,
     )
 
 
-def _contents(files: TlsFiles) -> tuple[bytes, bytes, bytes]:
-    """What is in the files. gRPC itself would say of a wrong one that a handshake failed."""
-    for setting, path in (
-        (CA_FILE, files.ca),
-        (CERT_FILE, files.certificate),
-        (KEY_FILE, files.key),
-    ):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{setting}: {path} cannot be read: {error.strerror}") from error
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The DNS names that a certificate is for."""
     try:
-        context.load_verify_locations(files.ca)
-    except ssl.SSLError as error:
-        raise ConfigError(f"{CA_FILE}: {files.ca} is no PEM certificate") from error
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(found.value.get_values_for_type(x509.DNSName))
+
+
+def _read(setting: str, path: Path) -> bytes:
     try:
-        context.load_cert_chain(files.certificate, files.key)
-    except ssl.SSLError as error:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{setting}: {path} cannot be read: {error.strerror}") from error
+
+
+def _certificates(setting: str, path: Path, pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise ConfigError(f"{setting}: {path} holds no PEM certificate") from error
+
+
+def _check_key(files: TlsFiles, pem: bytes, certificate: x509.Certificate) -> None:
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        message = f"{KEY_FILE}: {files.key} holds no PEM private key that needs no password"
+        raise ConfigError(message) from error
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
         raise ConfigError(
-            f"{CERT_FILE}, {KEY_FILE}: {files.certificate} and {files.key} are no PEM certificate "
-            f"and the key that belongs to it ({error.reason or error})"
-        ) from error
-    return files.ca.read_bytes(), files.certificate.read_bytes(), files.key.read_bytes()
+            f"{KEY_FILE}: {files.key} is not the key of {files.certificate} ({CERT_FILE})"
+        )
+
+
+def _check_time(files: TlsFiles, certificate: x509.Certificate) -> None:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin <= datetime.now(UTC) <= end:
+        raise ConfigError(
+            f"{CERT_FILE}: {files.certificate} is valid from {begin:%Y-%m-%dT%H:%M:%SZ} "
+            f"to {end:%Y-%m-%dT%H:%M:%SZ}, not now"
+        )

@@ -125,18 +125,25 @@ async def test_a_client_with_certificates_does_not_speak_to_a_plain_server(certs
         assert await build(port, tls=files(certs, "scheduler")) in REFUSED
 
 
-async def test_no_certificate_is_refused(certs: Path) -> None:
-    credentials = grpc.ssl_channel_credentials((certs / "ca.crt").read_bytes())
+async def health(port: int, credentials: grpc.ChannelCredentials) -> grpc.StatusCode:
+    """Ask for what needs no token, as a program that is not ours."""
     options = (("grpc.ssl_target_name_override", "planner"),)
-    async with (
-        serving(files(certs, "planner")) as port,
-        grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel,
-    ):
+    target = f"127.0.0.1:{port}"
+    async with grpc.aio.secure_channel(target, credentials, options=options) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
+        try:
             await stub.Check(health_pb2.HealthCheckRequest(), timeout=3)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
 
-    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+async def test_no_certificate_is_refused(certs: Path) -> None:
+    authority_only = grpc.ssl_channel_credentials((certs / "ca.crt").read_bytes())
+    async with serving(files(certs, "planner")) as port:
+        assert await health(port, authority_only) is grpc.StatusCode.UNAVAILABLE
+        ours = channel_credentials(files(certs, "client"))
+        assert await health(port, ours) is grpc.StatusCode.OK
 
 
 async def test_a_certificate_of_another_authority_is_refused(certs: Path, others: Path) -> None:
@@ -166,8 +173,9 @@ async def test_a_token_counts_only_beside_the_certificate_of_its_service(certs: 
 
 
 async def test_a_server_with_another_name_is_not_believed(certs: Path) -> None:
-    async with serving(files(certs, "artifact")) as port:
-        assert await build(port, tls=files(certs, "scheduler")) in REFUSED
+    async with serving(files(certs, "planner")) as port:
+        tls = files(certs, "scheduler")
+        assert await build(port, tls=tls, audience="artifact") in REFUSED
 
 
 async def test_an_expired_certificate_is_refused(certs: Path, tmp_path: Path) -> None:
@@ -175,8 +183,21 @@ async def test_an_expired_certificate_is_refused(certs: Path, tmp_path: Path) ->
         (tmp_path / name).write_bytes((certs / name).read_bytes())
     long_ago = datetime.now(UTC) - timedelta(days=100)
     make_certificates(tmp_path, ["scheduler"], now=long_ago, valid_days=99)
+    tls = files(tmp_path, "scheduler")
+    # Ours would not even start with it.
+    credentials = grpc.ssl_channel_credentials(
+        tls.ca.read_bytes(), tls.key.read_bytes(), tls.certificate.read_bytes()
+    )
     async with serving(files(certs, "planner")) as port:
-        assert await build(port, tls=files(tmp_path, "scheduler")) in REFUSED
+        assert await health(port, credentials) is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(ConfigError, match=r"scheduler\.crt is valid from .*, not now"):
+            await build(port, tls=tls)
+
+
+async def test_a_server_does_not_start_with_the_certificate_of_another(certs: Path) -> None:
+    with pytest.raises(ConfigError, match=r"artifact\.crt is for artifact; .* name planner"):
+        async with serving(files(certs, "artifact")):
+            pass
 
 
 async def test_the_probe_says_whether_a_process_serves(certs: Path) -> None:
@@ -209,7 +230,7 @@ async def test_the_probe_works_without_certificates_too() -> None:
         ({"ca": "missing.crt"}, "PAWL_TLS_CA_FILE.*cannot be read"),
         ({"ca": "scheduler.key"}, "PAWL_TLS_CA_FILE.*no PEM certificate"),
         ({"certificate": "scheduler.key"}, "PAWL_TLS_CERT_FILE"),
-        ({"key": "executor.key"}, "key that belongs to it"),
+        ({"key": "executor.key"}, "is not the key of"),
     ],
 )
 def test_files_that_do_not_fit_are_named(certs: Path, broken: dict[str, str], said: str) -> None:
@@ -250,7 +271,7 @@ def test_certificates_that_end_soon_or_are_broken_are_made_anew(tmp_path: Path) 
 
 def test_a_new_authority_signs_everything_anew(tmp_path: Path) -> None:
     make_certificates(tmp_path, ["auth"])
-    (tmp_path / "ca.key").unlink()
+    (tmp_path / "ca.crt").unlink()
 
     again = make_certificates(tmp_path, ["auth"])
 
