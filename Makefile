@@ -6,7 +6,7 @@ PROTOS := $(shell find protos/pawl -name '*.proto' | sort)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e check certs up demo bench clean lock
+.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,21 @@ up: install ## Start Pawl in the foreground
 
 demo: install ## Install, start, run a few tasks, show what happened, stop
 	pawl demo
+
+compose-build: ## Build the image of all services
+	deploy/compose.sh build
+
+compose-up: ## Start everything in containers: PostgreSQL, Kafka, S3, every service
+	deploy/compose.sh up
+
+compose-demo: ## The demo, through the containers
+	deploy/compose.sh demo
+
+compose-down: ## Stop the containers, keep what was stored
+	deploy/compose.sh down
+
+compose-clean: ## Stop the containers and remove what was stored
+	deploy/compose.sh clean
 
 bench: install ## Measure; prints a table and one JSON line
 	python -m bench

@@ -21,6 +21,7 @@ from libs.cli.follow import TASKS as TASKS_PATH
 from libs.cli.follow import follow_task, task_path
 from libs.cli.output import console, plain, pretty_json, styled
 from libs.cli.progress import Progress
+from libs.cli.ready import api_key_of
 from libs.cli.run import print_end, print_plan
 from libs.cli.stack import StackFailed, running_stack
 from libs.cli.trace import print_trace
@@ -63,7 +64,7 @@ def _this_command() -> str:
 @contextmanager
 def _server(url: str | None) -> Iterator[Server]:
     if url is not None:
-        key = os.environ.get("PAWL_API_KEY", "").strip()
+        key = api_key_of(os.environ)
         if not key:
             raise Unreachable("set PAWL_API_KEY to a key of that server")
         yield Server(url=url, api_key=key)

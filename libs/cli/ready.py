@@ -15,7 +15,7 @@ _WHAT_TO_DO = (
 
 def find_server(environ: Mapping[str, str], data_dir: Path) -> Server:
     """The server to talk to. Raises Unreachable, saying what to do, when none is to be found."""
-    url, key = environ.get("PAWL_URL", "").strip(), environ.get("PAWL_API_KEY", "").strip()
+    url, key = environ.get("PAWL_URL", "").strip(), api_key_of(environ)
     if url and key:
         return Server(url=url.rstrip("/"), api_key=key)
     if url:
@@ -24,6 +24,19 @@ def find_server(environ: Mapping[str, str], data_dir: Path) -> Server:
         )
     running = read_ready_file(data_dir / "ready.json")
     return Server(url=running.url, api_key=key) if key else running
+
+
+def api_key_of(environ: Mapping[str, str]) -> str:
+    """The key of PAWL_API_KEY, or of the file that PAWL_API_KEY_FILE names; empty when neither is
+    set. Raises Unreachable when the file cannot be read.
+    """
+    key, file = (environ.get(name, "").strip() for name in ("PAWL_API_KEY", "PAWL_API_KEY_FILE"))
+    if key or not file:
+        return key
+    try:
+        return Path(file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unreachable(f"PAWL_API_KEY_FILE is {file}, which cannot be read: {error}") from error
 
 
 def read_ready_file(path: Path) -> Server:

@@ -32,7 +32,7 @@ TLS_DIR = "PAWL_TLS_DIR"
 
 EXECUTOR_SLOTS = 32
 # What belongs to the owner of this installation and to no service.
-_WITHHELD = ("PAWL_DATABASE_URL", "PAWL_API_KEY", "PAWL_URL")
+_WITHHELD = ("PAWL_DATABASE_URL", "PAWL_API_KEY", "PAWL_API_KEY_FILE", "PAWL_URL")
 # What belongs to artifact alone: PAWL_BLOBS itself and the keys of the store that it names.
 _BLOBS = "PAWL_BLOBS"
 

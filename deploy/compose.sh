@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Starts Pawl in containers, shows it at work, stops it: deploy/compose.sh build | up | demo | down | clean.
+# The Makefile's compose-… targets call this. COMPOSE_PROJECT_NAME, PAWL_IMAGE and PAWL_HTTP_PORT are heeded.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'compose: %s\n' "$*"; }
+die() { printf 'compose: %s\n' "$*" >&2; exit 1; }
+
+READY_SECONDS=${READY_SECONDS:-180}
+export PAWL_IMAGE=${PAWL_IMAGE:-pawl:local} PAWL_HTTP_PORT=${PAWL_HTTP_PORT:-8080}
+
+docker info >/dev/null 2>&1 || die "no Docker engine answers: install and start Docker (https://docs.docker.com/engine/install/)"
+if docker compose version >/dev/null 2>&1; then
+  compose=(docker compose)
+elif command -v docker-compose >/dev/null; then
+  compose=(docker-compose)
+else
+  die "neither 'docker compose' nor docker-compose is installed"
+fi
+
+build() {
+  say "building $PAWL_IMAGE (the first time takes a minute)"
+  docker build --quiet --tag "$PAWL_IMAGE" --file deploy/Dockerfile . >/dev/null
+  say "$PAWL_IMAGE is $(docker image inspect --format '{{.Size}}' "$PAWL_IMAGE" | awk '{printf "%d MB", $1 / 1000000}')"
+}
+
+# What the gateway says of the whole: ready, degraded, or nothing yet.
+state() {
+  "${compose[@]}" exec -T gateway python -c '
+import json, urllib.request as u
+print(json.load(u.urlopen("http://127.0.0.1:8080/readyz", timeout=5))["status"])' 2>/dev/null || true
+}
+
+up() {
+  docker image inspect "$PAWL_IMAGE" >/dev/null 2>&1 || build
+  began=$SECONDS
+  "${compose[@]}" up --detach
+  until [ "$(state)" = ready ]; do
+    if [ $((SECONDS - began)) -ge "$READY_SECONDS" ]; then
+      "${compose[@]}" ps
+      die "not ready after $READY_SECONDS s; see: ${compose[*]} logs"
+    fi
+    sleep 1
+  done
+  "${compose[@]}" ps
+  say "ready after $((SECONDS - began)) s at http://127.0.0.1:$PAWL_HTTP_PORT"
+  say "the operator's key:  ${compose[*]} run --rm --entrypoint cat pawl /run/pawl/api_key"
+  say "the command line:    ${compose[*]} run --rm pawl tenants list"
+}
+
+case ${1:-} in
+  build) build ;;
+  up)    up ;;
+  demo)  up; "${compose[@]}" run --rm pawl demo --url http://gateway:8080 ;;
+  down)  "${compose[@]}" down; say "stopped; what was stored is kept in volumes (make compose-clean removes them)" ;;
+  clean) "${compose[@]}" down --volumes ;;
+  *)     die "usage: deploy/compose.sh build | up | demo | down | clean" ;;
+esac
