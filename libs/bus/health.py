@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from prometheus_client import Gauge
 
-from libs.bus.bus import Bus
 from libs.db.outage import Outage, is_outage, pause
 from libs.process.logs import get_logger
 
@@ -20,8 +20,16 @@ log = get_logger(__name__)
 _up = Gauge("pawl_bus_up", "1: the bus answered when it was last asked")
 
 
+class Checked(Protocol):
+    """What can say whether it answers."""
+
+    async def check(self) -> None:
+        """PawlError `unavailable` when it does not."""
+        ...
+
+
 async def watch_bus(
-    bus: Bus,
+    bus: Checked,
     tell: Callable[[bool], Awaitable[None]],
     stop: asyncio.Event,
     *,

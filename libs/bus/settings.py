@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from libs.process.env import Env
+
+# What Kafka allows in the name of a topic, and room for the rest of it.
+_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
+_ADDRESS = re.compile(r"\s*[^\s,]+:[0-9]{1,5}\s*")
 
 POSTGRES = "postgres"
 KAFKA = "kafka"
@@ -28,8 +33,10 @@ def read_bus(env: Env) -> BusSettings:
     driver = env.choice("PAWL_BUS", (POSTGRES, KAFKA), POSTGRES)
     if driver != KAFKA:
         return BusSettings()
-    return BusSettings(
-        driver=driver,
-        kafka_bootstrap=env.text("PAWL_KAFKA_BOOTSTRAP"),
-        kafka_prefix=env.text("PAWL_KAFKA_PREFIX", ""),
-    )
+    bootstrap = env.text("PAWL_KAFKA_BOOTSTRAP")
+    if bootstrap and not all(map(_ADDRESS.fullmatch, bootstrap.split(","))):
+        env.refuse(f"PAWL_KAFKA_BOOTSTRAP is {bootstrap!r}; host:port[,host:port…] is allowed")
+    prefix = env.text("PAWL_KAFKA_PREFIX", "")
+    if not _PREFIX.fullmatch(prefix):
+        env.refuse(f"PAWL_KAFKA_PREFIX is {prefix!r}; at most 100 of A-Z a-z 0-9 . _ - are allowed")
+    return BusSettings(driver=driver, kafka_bootstrap=bootstrap, kafka_prefix=prefix)

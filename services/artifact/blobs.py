@@ -201,7 +201,7 @@ async def make_bucket(
     # Neither S3Store nor its signer knows of buckets, but the empty key is the bucket's own URL.
     url = await obstore.sign_async(store, "PUT", "", timedelta(seconds=60))
     try:
-        async with httpx2.AsyncClient(timeout=timeout_seconds) as client:
+        async with httpx2.AsyncClient(timeout=timeout_seconds, trust_env=False) as client:
             answer = await client.put(url, content=_location(bucket.region))
     except httpx2.HTTPError as error:
         raise ConfigError(

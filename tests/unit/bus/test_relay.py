@@ -4,9 +4,11 @@ import asyncio
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
 from libs.bus.bus import Backlog, Moved
 from libs.bus.relay import Relay
+from libs.core.errors import PawlError
 from tests.waiting import eventually
 
 
@@ -143,3 +145,25 @@ async def test_relay_drops_expired_records_when_it_is_time() -> None:
     await eventually(lambda: publisher.drops >= 2)
 
     await stopped(running, stop)
+
+
+def gauge(name: str) -> float | None:
+    return REGISTRY.get_sample_value(name)
+
+
+async def test_relay_tells_how_much_waits_while_it_cannot_publish() -> None:
+    publisher, stop = FakePublisher(), asyncio.Event()
+    publisher.failures = [PawlError("unavailable", "the bus is away")] * 3
+    publisher.waiting = 4
+    seen: list[tuple[float | None, float | None]] = []
+    relay = Relay(publisher, look_seconds=60)
+    running = asyncio.create_task(relay.run(stop))
+    await eventually(lambda: gauge("pawl_outbox_rows") == 4)
+    seen.append((gauge("pawl_outbox_rows"), gauge("pawl_outbox_age_seconds")))
+
+    await eventually(lambda: publisher.published == 4)
+    await eventually(lambda: gauge("pawl_outbox_rows") == 0)
+
+    seen.append((gauge("pawl_outbox_rows"), gauge("pawl_outbox_age_seconds")))
+    await stopped(running, stop)
+    assert seen == [(4, 2.0), (0, 0)]
