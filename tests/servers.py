@@ -6,8 +6,8 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT
@@ -15,12 +15,14 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+from testcontainers.core.container import DockerContainer
 
 from libs.db.embedded import EmbeddedPostgres
 from libs.db.migrate import migrate
 from libs.db.pg_install import CLEAN_ENV, choose_user, run_as
 from libs.db.roles import service_dsn, with_database
 from libs.process.child import ChildSpec, start_child
+from tests.containers import POSTGRES_IMAGE, running
 from tests.waiting import eventually
 
 SYSTEM_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -83,7 +85,9 @@ class Servers:
         self._started: dict[str, Server] = {}
 
     async def get(self, kind: str) -> Server:
-        """`wheel` (or PAWL_TEST_DATABASE_URL in its place), or `system`: Debian's server."""
+        """`wheel` (or PAWL_TEST_DATABASE_URL in its place), `system`: Debian's server, or
+        `container`: the public image's, over TCP with passwords.
+        """
         if kind not in self._started:
             owner_dsn, secrets_dir = await self._start(kind)
             template = f"pawl_template_{secrets.token_hex(6)}"
@@ -106,6 +110,10 @@ class Servers:
         place = self._directory / kind
         place.mkdir()
         secrets_dir = place / "secrets"
+        if kind == "container":
+            container = await asyncio.to_thread(self._stack.enter_context, _container_server())
+            await eventually(lambda: _answers(container), timeout=60)
+            return container, secrets_dir
         if kind == "system":
             # Older servers must be able to enter every directory above their own.
             open_place = tempfile.TemporaryDirectory(prefix="pawl-pg-")
@@ -133,6 +141,16 @@ def _lasting_secrets(dsn: str) -> Path:
 def _enterable(directory: Path) -> Path:
     directory.chmod(0o711)
     return directory
+
+
+@contextmanager
+def _container_server() -> Iterator[str]:
+    password = secrets.token_urlsafe(16)
+    container = DockerContainer(POSTGRES_IMAGE).with_exposed_ports(5432)
+    container = container.with_env("POSTGRES_PASSWORD", password)
+    with running(container, instead="PAWL_TEST_DATABASE_URL") as started:
+        port = started.get_exposed_port(5432)
+        yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
 
 @asynccontextmanager
