@@ -19,9 +19,11 @@ from libs.db.engine import Connection, Pool, transaction
 from libs.db.outage import Outage, is_outage, pause
 from libs.process.logs import get_logger
 from libs.process.tracing import span, trace_id_of
+from libs.process.until import until
 
 LOOK_SECONDS = 5.0
 REST_SECONDS = 0.05
+LAST_SECONDS = 2.0
 MOST_ATTEMPTS = 3
 BACKOFF_SECONDS = (0.05, 0.25)
 REASON_CHARS = 2000
@@ -105,7 +107,16 @@ class Consumer:
         self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set; the batch at hand is finished first."""
+        """Consume until `stop` is set; the batch at hand is finished first, unless the database or
+        the bus holds it up for longer than two seconds.
+        """
+        try:
+            await until(stop, self._turns(stop), grace=LAST_SECONDS)
+        finally:
+            if self._subscription is not None:
+                await self._subscription.close()
+
+    async def _turns(self, stop: asyncio.Event) -> None:
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._wake())
         try:
@@ -113,8 +124,6 @@ class Consumer:
                 await self._turn(stop)
         finally:
             stopping.cancel()
-            if self._subscription is not None:
-                await self._subscription.close()
 
     async def _turn(self, stop: asyncio.Event) -> None:
         try:

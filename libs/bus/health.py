@@ -10,6 +10,7 @@ from prometheus_client import Gauge
 
 from libs.db.outage import Outage, is_outage, pause
 from libs.process.logs import get_logger
+from libs.process.until import until
 
 COMPONENT = "pawl.bus"
 """The name under which gRPC health answers for it."""
@@ -36,6 +37,16 @@ async def watch_bus(
     look_seconds: float = LOOK_SECONDS,
 ) -> None:
     """Call `tell` with whether the bus answers, at first and whenever that changes."""
+    await until(stop, _watch(bus, tell, stop, look_seconds=look_seconds), grace=0.0)
+
+
+async def _watch(
+    bus: Checked,
+    tell: Callable[[bool], Awaitable[None]],
+    stop: asyncio.Event,
+    *,
+    look_seconds: float,
+) -> None:
     outage = Outage(log, "bus")
     told: bool | None = None
     while not stop.is_set():

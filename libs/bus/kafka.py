@@ -11,12 +11,19 @@ from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     IllegalStateError,
+    KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
 
 from libs.bus.bus import Batch, BusRecord, DeadLetter
-from libs.bus.kafka_client import MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClient, kafka_refusals
+from libs.bus.kafka_client import (
+    MAX_BATCH_BYTES,
+    REQUEST_SECONDS,
+    STOP_SECONDS,
+    KafkaClient,
+    kafka_refusals,
+)
 from libs.bus.letters import letter_headers
 from libs.bus.topics import DEAD_LETTERS
 from libs.db.engine import Connection
@@ -26,6 +33,7 @@ FETCH_MOST_RECORDS = 500
 LETTERS_PER_PAGE = 200
 SESSION_SECONDS = 10.0
 HEARTBEAT_SECONDS = 3.0
+COMMIT_SECONDS = 3.0
 
 # How long a broker holds a request while it has nothing. A partition that was just read waits for
 # the request under way before it is asked for again, so this bounds how late its next record comes.
@@ -82,7 +90,7 @@ class KafkaBus:
                         yield tuple(record_of(record, topic=DEAD_LETTERS) for record in records)
                         await consumer.commit({place: records[-1].offset + 1})
         finally:
-            await consumer.stop()
+            await _stopped(consumer)
 
     async def check(self) -> None:
         """PawlError `unavailable` when no broker answers."""
@@ -161,7 +169,8 @@ class KafkaSubscription:
         with kafka_refusals():
             try:
                 if offsets:
-                    await self._consumer.commit(offsets)
+                    # By itself it would try for as long as the brokers are away.
+                    await asyncio.wait_for(self._consumer.commit(offsets), COMMIT_SECONDS)
             except _MOVED_ON as error:
                 # The next owner begins before what was handled here, and finds it handled.
                 log.info("partitions moved on uncommitted", group=self._group, error=str(error))
@@ -195,7 +204,7 @@ class KafkaSubscription:
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.wait({self._polling})
-        await self._consumer.stop()
+        await _stopped(self._consumer)
 
     def forget(self, places: Iterable[TopicPartition]) -> None:
         """Drop what was read of partitions that are no longer this member's."""
@@ -210,8 +219,10 @@ class KafkaSubscription:
             )
             self._polling = asyncio.create_task(asked)
         waking = asyncio.create_task(self._woken.wait())
-        await asyncio.wait({self._polling, waking}, return_when=asyncio.FIRST_COMPLETED)
-        waking.cancel()
+        try:
+            await asyncio.wait({self._polling, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
         self._woken.clear()
         if not self._polling.done():
             # It goes on, and what it brings is for the next call.
@@ -265,8 +276,16 @@ async def _started(consumer: AIOKafkaConsumer) -> None:
         try:
             await consumer.start()
         except BaseException:
-            await consumer.stop()
+            await _stopped(consumer)
             raise
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group and close, within a bounded time: nobody may be there to hear of it."""
+    try:
+        await asyncio.wait_for(consumer.stop(), STOP_SECONDS)
+    except (KafkaError, TimeoutError) as error:
+        log.info("Kafka consumer not stopped well", error=str(error) or type(error).__name__)
 
 
 def record_of(record: ConsumerRecord, *, topic: str) -> BusRecord:

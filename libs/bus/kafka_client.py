@@ -20,7 +20,7 @@ METADATA_SECONDS = 60.0
 MAX_BATCH_BYTES = 900_000
 """Below the 1 MiB that brokers take by default."""
 
-STOP_SECONDS = 2.0
+STOP_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 1.0
 
 log = get_logger(__name__)
@@ -96,9 +96,10 @@ class KafkaClient:
 
     async def check(self) -> None:
         """PawlError `unavailable` when no broker answers."""
-        producer = await self.producer()
         with kafka_refusals():
-            await asyncio.wait_for(producer.client.fetch_all_metadata(), CHECK_SECONDS)
+            async with asyncio.timeout(CHECK_SECONDS):
+                producer = await self.producer()
+                await producer.client.fetch_all_metadata()
 
     async def close(self) -> None:
         """Close all connections; what was not delivered is dropped."""

@@ -8,12 +8,15 @@ import time
 from prometheus_client import Counter, Gauge, Histogram
 
 from libs.bus.bus import Publisher
+from libs.core.errors import PawlError
 from libs.db.outage import Outage, is_outage, pause
 from libs.db.wakeups import Wakeup
 from libs.process.logs import get_logger
+from libs.process.until import until
 
 REST_SECONDS = 0.02
 LOOK_SECONDS = 2.0
+LAST_SECONDS = 1.0
 DROP_EVERY_SECONDS = 3600.0
 
 log = get_logger(__name__)
@@ -57,7 +60,19 @@ class Relay:
         self._wakeup.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Publish until `stop` is set, and then once more what is committed by then."""
+        """Publish until `stop` is set, and then once more what is committed by then.
+
+        A bus that does not answer holds up the end for two seconds at most.
+        """
+        await until(stop, self._turns(stop), grace=LAST_SECONDS)
+        await self._last_turn()
+
+    async def check(self) -> None:
+        """PawlError `unavailable` when events could not be published when that was tried last."""
+        if self._outage.is_on:
+            raise PawlError("unavailable", "events could not be published when last tried")
+
+    async def _turns(self, stop: asyncio.Event) -> None:
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._wakeup.set())
         try:
@@ -65,7 +80,6 @@ class Relay:
                 await self._turn(stop)
         finally:
             stopping.cancel()
-        await self._last_turn()
 
     async def _turn(self, stop: asyncio.Event) -> None:
         self._wakeup.clear()
@@ -120,9 +134,9 @@ class Relay:
 
     async def _last_turn(self) -> None:
         try:
-            await self._move()
+            await asyncio.wait_for(self._move(), LAST_SECONDS)
         except Exception as error:
-            if not is_outage(error):
+            if not is_outage(error) and not isinstance(error, TimeoutError):
                 raise
             # What is left is in the outbox; the next relay publishes it.
             log.warning("outbox not emptied at stop", error=str(error).strip())

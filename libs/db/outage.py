@@ -25,6 +25,11 @@ class Outage:
         self._what = what
         self._failures = 0
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the last try failed."""
+        return self._failures > 0
+
     def failed(self, error: Exception) -> float:
         """Note one failure; the seconds to pause before the next try (0.1 doubling up to 5)."""
         if self._failures == 0:

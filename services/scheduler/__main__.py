@@ -175,7 +175,7 @@ async def serve(process: Process, stop: asyncio.Event) -> None:
                 group.create_task(loop.run(told))
             group.create_task(process.dispatcher.gauge(told))
             await process.server.start()
-            group.create_task(watch_bus(process.bus, _teller(process.server), stop))
+            group.create_task(watch_bus(_Leaving(process), _teller(process.server), stop))
             set_ready(True)
             await stop.wait()
             set_ready(False)
@@ -186,6 +186,17 @@ async def serve(process: Process, stop: asyncio.Event) -> None:
             await process.server.stop()
             written.set()
             told.set()
+
+
+class _Leaving:
+    """Whether events leave this process: the bus answers, and publishing does not fail."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def check(self) -> None:
+        await self._process.bus.check()
+        await self._process.relay.check()
 
 
 def _teller(server: RpcServer) -> Callable[[bool], Awaitable[None]]:

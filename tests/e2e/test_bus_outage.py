@@ -81,6 +81,7 @@ async def test_work_goes_on_without_the_broker_and_no_event_is_missing(
     assert {task["status"] for task in during} == {"succeeded"}
     await check_published(stack)
     await _comes_in_order(stack)
+    await eventually(lambda: _is_metered(stack), timeout=60)
     assert queued["task_id"] in {one.key for one in await read_published(stack)}
     await eventually(lambda: set(gauges(stack, "pawl_outbox_age_seconds")) == {0.0})
 
@@ -111,6 +112,16 @@ async def _outbox_is_empty(stack: Stack) -> bool:
     async with await psycopg.AsyncConnection.connect(stack.ready.postgres.dsn) as connection:
         cursor = await connection.execute("SELECT count(*) FROM scheduler.outbox")
         return await cursor.fetchone() == (0,)
+
+
+async def _is_metered(stack: Stack) -> bool:
+    """Whether auth has counted every task, once."""
+    query = (
+        "SELECT (SELECT sum(tasks) FROM auth.usage_months) = count(*) FROM scheduler.tasks"
+        " WHERE mode = 'live'"
+    )
+    async with await psycopg.AsyncConnection.connect(stack.ready.postgres.dsn) as connection:
+        return await (await connection.execute(query)).fetchone() == (True,)
 
 
 async def _comes_in_order(stack: Stack) -> None:

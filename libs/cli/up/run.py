@@ -179,7 +179,7 @@ class _Up:
         return self._postgres.owner_dsn
 
     async def _prepare_topics(self) -> None:
-        """On Kafka: make the topics. ConfigError when the brokers are away or have others."""
+        """On Kafka: make the topics. ConfigError when there are others by their names."""
         env = Env(self._options.environ)
         settings = read_bus(env)
         env.check()
@@ -188,8 +188,12 @@ class _Up:
         try:
             topics = await ensure_topics(settings)
         except PawlError as error:
+            if error.code == "unavailable":
+                # As later on: tasks run, and their events wait.
+                self._console.note(f"the topics could not be looked at: {error.message}")
+                return
             raise ConfigError(
-                f"the topics at {settings.kafka_bootstrap} could not be made: {error.message}"
+                f"the topics at {settings.kafka_bootstrap} cannot be used: {error.message}"
             ) from error
         for name, outcome, detail in topics:
             if outcome != "kept":
