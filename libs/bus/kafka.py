@@ -23,6 +23,7 @@ from libs.bus.kafka_client import (
     STOP_SECONDS,
     KafkaClient,
     kafka_refusals,
+    reason_of,
 )
 from libs.bus.letters import letter_headers
 from libs.bus.topics import DEAD_LETTERS
@@ -285,7 +286,7 @@ async def _stopped(consumer: AIOKafkaConsumer) -> None:
     try:
         await asyncio.wait_for(consumer.stop(), STOP_SECONDS)
     except (KafkaError, TimeoutError) as error:
-        log.info("Kafka consumer not stopped well", error=str(error) or type(error).__name__)
+        log.info("Kafka consumer not stopped well", error=reason_of(error))
 
 
 def record_of(record: ConsumerRecord, *, topic: str) -> BusRecord:

@@ -35,9 +35,15 @@ def kafka_refusals() -> Iterator[None]:
     try:
         yield
     except (KafkaError, TimeoutError) as error:
-        said = str(error) or type(error).__name__
-        message = f"Kafka is away or refuses: {said}"
+        message = f"Kafka is away or refuses: {reason_of(error)}"
         raise PawlError("unavailable", message, retry_after_seconds=RETRY_AFTER_SECONDS) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, for people; some say nothing."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
 
 
 class KafkaClient:
@@ -116,4 +122,4 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
     try:
         await asyncio.wait_for(producer.stop(), STOP_SECONDS)
     except (KafkaError, TimeoutError) as error:
-        log.warning("Kafka producer not stopped well", error=str(error) or type(error).__name__)
+        log.warning("Kafka producer not stopped well", error=reason_of(error))

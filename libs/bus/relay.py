@@ -139,4 +139,4 @@ class Relay:
             if not is_outage(error) and not isinstance(error, TimeoutError):
                 raise
             # What is left is in the outbox; the next relay publishes it.
-            log.warning("outbox not emptied at stop", error=str(error).strip())
+            log.warning("outbox not emptied at stop", error=str(error).strip() or "no time left")
