@@ -23,7 +23,6 @@ from libs.bus.statements import statements
 from libs.bus.topics import TASK_EVENTS, TOPICS
 from libs.core.errors import PawlError
 from libs.db.engine import Connection, Pool
-from libs.process.logs import get_logger
 
 MOVE_MOST_ROWS = 2_000
 TELL_REST_SECONDS = 0.02
@@ -37,8 +36,6 @@ _RECORD_BYTES = 64
 
 Row = dict[str, Any]
 Headers = list[tuple[str, bytes]]
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +108,7 @@ class KafkaPublisher:
         return await drop_in_parts(self._pool, self._sql["drop_feed"], kept_seconds=kept_seconds)
 
     async def close(self) -> None:
-        """Leave the turn to others, and wake them."""
-        if self._run is None:
-            try:
-                await self._tell_leader()
-            except psycopg.Error as error:
-                log.info("nobody was told that the turn is free", error=str(error).strip())
+        """Leave the turn to others; they find it free when they look next, within two seconds."""
         await self._give_up()
 
     async def _tell_leader(self) -> None:

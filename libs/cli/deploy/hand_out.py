@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from libs.cli.up.files import write_atomically
+
 FILE_MODE = 0o400
 DIRECTORY_MODE = 0o500
 
@@ -34,7 +36,7 @@ def hand_out(place: Path, holder: Holder) -> list[str]:
         if _differs(directory / name, content, uid=holder.uid)
     ]
     for name in written:
-        _replace(directory / name, holder.files[name], uid=holder.uid)
+        write_atomically(directory / name, holder.files[name], mode=FILE_MODE, owner=holder.uid)
     os.chown(directory, holder.uid, holder.uid)
     directory.chmod(DIRECTORY_MODE)
     return written
@@ -46,15 +48,3 @@ def _differs(path: Path, content: bytes, *, uid: int) -> bool:
         return (said.st_uid, path.read_bytes()) != (uid, content)
     except FileNotFoundError:
         return True
-
-
-def _replace(path: Path, content: bytes, *, uid: int) -> None:
-    partial = path.with_name(f".{path.name}.new")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchown(file.fileno(), uid, uid)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Replace `path` by a file with this text and mode."""
+def write_atomically(
+    path: Path, content: str | bytes, *, mode: int = 0o600, owner: int | None = None
+) -> None:
+    """Replace `path` by a file with this content and mode; only root can give it to an `owner`."""
     partial = _partial(path)
     descriptor = _make(partial, mode=mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        if owner is not None:
+            os.fchown(descriptor, owner, owner)
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
