@@ -40,6 +40,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.min_reconnect_backoff_ms", 100),
     # A restarted service is found again within a second, not within gRPC's default two minutes.
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Nor is its name asked for only every 30 s: a new container has a new address.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),
