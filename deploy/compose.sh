@@ -8,6 +8,7 @@ say() { printf 'compose: %s\n' "$*"; }
 die() { printf 'compose: %s\n' "$*" >&2; exit 1; }
 
 READY_SECONDS=${READY_SECONDS:-180}
+given_image=${PAWL_IMAGE:-}
 export PAWL_IMAGE=${PAWL_IMAGE:-pawl:local} PAWL_HTTP_PORT=${PAWL_HTTP_PORT:-8080}
 
 docker info >/dev/null 2>&1 || die "no Docker engine answers: install and start Docker (https://docs.docker.com/engine/install/)"
@@ -20,7 +21,7 @@ else
 fi
 
 build() {
-  say "building $PAWL_IMAGE (the first time takes a minute)"
+  say "building $PAWL_IMAGE (the first time takes a minute, later what has changed)"
   docker build --quiet --tag "$PAWL_IMAGE" --file deploy/Dockerfile . >/dev/null
   say "$PAWL_IMAGE is $(docker image inspect --format '{{.Size}}' "$PAWL_IMAGE" | awk '{printf "%d MB", $1 / 1000000}')"
 }
@@ -33,9 +34,10 @@ print(json.load(u.urlopen("http://127.0.0.1:8080/readyz", timeout=5))["status"])
 }
 
 up() {
-  docker image inspect "$PAWL_IMAGE" >/dev/null 2>&1 || build
+  # An image that somebody named is taken as it is; ours is to be that of these sources.
+  if [ -z "$given_image" ] || ! docker image inspect "$PAWL_IMAGE" >/dev/null 2>&1; then build; fi
   began=$SECONDS
-  "${compose[@]}" up --detach
+  "${compose[@]}" up --detach || die "it did not start; see: ${compose[*]} logs first migrate"
   until [ "$(state)" = ready ]; do
     if [ $((SECONDS - began)) -ge "$READY_SECONDS" ]; then
       "${compose[@]}" ps
