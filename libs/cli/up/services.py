@@ -33,8 +33,9 @@ TLS_DIR = "PAWL_TLS_DIR"
 EXECUTOR_SLOTS = 32
 # What belongs to the owner of this installation and to no service.
 _WITHHELD = ("PAWL_DATABASE_URL", "PAWL_API_KEY", "PAWL_API_KEY_FILE", "PAWL_URL")
-# What belongs to artifact alone: PAWL_BLOBS itself and the keys of the store that it names.
 _BLOBS = "PAWL_BLOBS"
+# What belongs to artifact alone: where blobs are, and the keys of that store.
+_ARTIFACTS_OWN = (_BLOBS, "AWS_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ class Installation:
             name: value
             for name, value in self.environ.items()
             if name not in _WITHHELD
-            and not name.startswith(_BLOBS)
+            and not name.startswith(_ARTIFACTS_OWN)
             and not name.endswith(("_DATABASE_URL", "_DATABASE_URL_FILE"))
         }
         secrets = self.data_dir.secrets
@@ -108,7 +109,7 @@ class Installation:
 
     def _blobs(self) -> dict[str, str]:
         """Where large artifacts are kept: as the owner says, else in the data directory."""
-        given = {name: text for name, text in self.environ.items() if name.startswith(_BLOBS)}
+        given = {n: text for n, text in self.environ.items() if n.startswith(_ARTIFACTS_OWN)}
         return {_BLOBS: self.data_dir.blobs.as_uri()} | {
             name: text for name, text in given.items() if text.strip()
         }

@@ -64,6 +64,7 @@ def test_blobs_are_kept_in_the_data_directory_unless_their_owner_says_where(
         "PAWL_BLOBS": "s3://pawl",
         "PAWL_BLOBS_ACCESS_KEY": "key",
         "PAWL_BLOBS_SECRET_KEY_FILE": "/run/secrets/blobs",
+        "AWS_SESSION_TOKEN": "token",
     }
     elsewhere = replace(installation, environ={**installation.environ, **own})
 
@@ -73,7 +74,7 @@ def test_blobs_are_kept_in_the_data_directory_unless_their_owner_says_where(
         at_artifact = one.service == "artifact"
         blobs = (installation.data_dir.path / "blobs").as_uri()
         assert by_default.get("PAWL_BLOBS") == (blobs if at_artifact else None)
-        assert {name: given[name] for name in given if "BLOBS" in name} == (
+        assert {name: given[name] for name in given if "BLOBS" in name or "AWS" in name} == (
             own if at_artifact else {}
         )
 
