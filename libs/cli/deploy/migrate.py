@@ -27,7 +27,7 @@ from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, ConfigError, Env
 
 def migrate(settings: DeploySettings, environ: Mapping[str, str]) -> None:
     """Do all of it. ConfigError, PawlError or psycopg.Error says what went wrong."""
-    owner_dsn = Env(environ).optional_text("PAWL_DATABASE_URL") or settings.owner_dsn()
+    owner_dsn = _owner_dsn(settings, environ)
     with settings.installation.locked():
         report = set_up(owner_dsn, secrets_dir=settings.installation.secrets)
         for schema, (before, now) in report.applied.items():
@@ -41,6 +41,17 @@ def migrate(settings: DeploySettings, environ: Mapping[str, str]) -> None:
         for holder in holders_with_database(settings, owner_dsn=owner_dsn, api_key=api_key):
             for name in hand_out(settings.place, holder):
                 print(f"{holder.name}: {name}", flush=True)
+
+
+def _owner_dsn(settings: DeploySettings, environ: Mapping[str, str]) -> str:
+    """The address of the database for its owner: as given, else of the server beside us."""
+    env = Env(environ)
+    names = ("PAWL_DATABASE_URL", "PAWL_DATABASE_URL_FILE")
+    if all(env.optional_text(name) is None for name in names):
+        return settings.owner_dsn()
+    given = env.secret("PAWL_DATABASE_URL")
+    env.check()
+    return given
 
 
 async def _make_topics(environ: Mapping[str, str]) -> None:
