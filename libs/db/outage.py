@@ -58,6 +58,8 @@ def is_outage(error: BaseException) -> bool:
 async def pause(stop: asyncio.Event, seconds: float) -> None:
     """Return after `seconds`, or as soon as `stop` is set."""
     try:
-        await asyncio.wait_for(stop.wait(), seconds)
+        # Not wait_for: in Python 3.11 it loses a cancellation that comes with `stop`.
+        async with asyncio.timeout(seconds):
+            await stop.wait()
     except TimeoutError:
         return

@@ -47,7 +47,9 @@ class Wakeup:
         """Whether the flag was or came up within the time."""
         if not self._flag.is_set():
             try:
-                await asyncio.wait_for(self._flag.wait(), timeout_seconds)
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes with the flag.
+                async with asyncio.timeout(timeout_seconds):
+                    await self._flag.wait()
             except TimeoutError:
                 return False
         return True

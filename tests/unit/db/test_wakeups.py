@@ -72,3 +72,27 @@ def test_outage_pauses_longer_and_longer_up_to_a_bound() -> None:
 )
 def test_is_outage_tells_what_is_away_from_what_is_wrong(error: Exception, expected: bool) -> None:
     assert is_outage(error) is expected
+
+
+async def test_a_wait_is_cancelled_though_its_flag_comes_up_at_that_moment() -> None:
+    flag = Wakeup()
+    waiting = asyncio.create_task(flag.wait(60))
+    await asyncio.sleep(0)
+
+    flag.set()
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+    assert waiting.cancelled()
+
+
+async def test_a_pause_is_cancelled_though_the_stop_comes_at_that_moment() -> None:
+    stop = asyncio.Event()
+    pausing = asyncio.create_task(pause(stop, 60))
+    await asyncio.sleep(0)
+
+    stop.set()
+    pausing.cancel()
+    await asyncio.wait({pausing})
+
+    assert pausing.cancelled()
