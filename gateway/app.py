@@ -54,6 +54,8 @@ def create_app(gateway: Gateway, *, max_in_flight: int = 1000) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        # It would export the words of exceptions; the edge has a span of its own.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.gateway = gateway
     for router in ROUTERS:

@@ -15,7 +15,7 @@ from gateway.errors import no_route, problem
 from gateway.request_id import request_id_of, traceparent_of
 from libs.core.errors import PawlError
 from libs.process.logs import get_logger
-from libs.process.tracing import Span, span, trace_id_of
+from libs.process.tracing import Span, UnexportedSpan, new_traceparent, span, trace_id_of
 from libs.rpc.context import CallContext, bind
 
 MAX_HEAD_BYTES = 32 * 2**10
@@ -26,6 +26,8 @@ ROUTE_KEY = "pawl.route"
 """Where a route leaves its template in the scope, for the metrics."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Asked every few seconds by whoever watches this process: no spans of interest.
+_WATCHED = frozenset({"/healthz", "/readyz"})
 
 log = get_logger(__name__)
 _requests = Counter("pawl_http_requests_total", "Requests answered", ["method", "route", "status"])
@@ -137,6 +139,8 @@ class _Answer:
 
 def _span(scope: Scope, request_id: str, sent: str) -> Span:
     method = _method_of(scope)
+    if scope["path"] in _WATCHED:
+        return UnexportedSpan(sent or new_traceparent())
     attributes = {"http.request.method": method, "pawl.request_id": request_id}
     return span(method, traceparent=sent, attributes=attributes, kind="server")
 

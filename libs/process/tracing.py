@@ -117,7 +117,7 @@ def span(
     parent = traceparent if is_traceparent(traceparent) else ""
     if _spans is not None:
         return _spans.begin(name, parent, attributes or {}, kind)
-    return UnexportedSpan(parent or _new_traceparent())
+    return UnexportedSpan(parent or new_traceparent())
 
 
 class UnexportedSpan:
@@ -165,6 +165,7 @@ def trace_id_of(traceparent: str) -> str:
     return traceparent[3:35] if is_traceparent(traceparent) else ""
 
 
-def _new_traceparent() -> str:
+def new_traceparent() -> str:
+    """The beginning of a trace that is not sampled."""
     # All zeros is not allowed; that 128 random bits are, happens never.
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"

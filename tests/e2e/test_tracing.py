@@ -134,6 +134,7 @@ async def test_spans_of_all_services_arrive_under_the_right_parents(
             )
             # Without a sent one, the gateway begins the trace.
             other_id, _ = submit(stack, CHAIN)
+            Client(stack.server).get("/readyz")
     spans = of_trace(taken, TRACE_ID)
 
     request = the(spans, "pawl-gateway", f"POST {EXECUTE}")
@@ -156,6 +157,7 @@ async def test_spans_of_all_services_arrive_under_the_right_parents(
         if one.name == "run_task" and one.attributes["pawl.task_id"] == other_id
     )
     assert the(of_trace(taken, other.trace_id), "pawl-gateway", f"POST {EXECUTE}").parent_id == ""
+    assert not [one.name for one in taken.spans if "/readyz" in one.name]
 
 
 def test_a_dead_collector_neither_fails_nor_slows_tasks(

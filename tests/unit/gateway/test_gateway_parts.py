@@ -80,6 +80,12 @@ def test_another_request_id_is_replaced(sent: list[bytes]) -> None:
         ([PARENT, PARENT], ""),
         ([PARENT.upper()], ""),
         ([PARENT + b"-x"], ""),
+        ([PARENT + b"\n"], ""),
+        ([b"ff" + PARENT[2:]], ""),
+        ([b"01" + PARENT[2:] + b"x"], ""),
+        ([b"01" + PARENT[2:]], PARENT.decode()),
+        ([b"cc" + PARENT[2:] + b"-of-later"], PARENT.decode()),
+        ([b"01" + PARENT[2:-2] + b"ff"], PARENT.decode()[:-2] + "03"),
         ([PARENT.replace(b"0af7651916cd43dd8448eb211c80319c", b"0" * 32)], ""),
     ],
 )
