@@ -171,7 +171,8 @@ class KafkaSubscription:
             try:
                 if offsets:
                     # By itself it would try for as long as the brokers are away.
-                    await asyncio.wait_for(self._consumer.commit(offsets), COMMIT_SECONDS)
+                    async with asyncio.timeout(COMMIT_SECONDS):
+                        await self._consumer.commit(offsets)
             except _MOVED_ON as error:
                 # The next owner begins before what was handled here, and finds it handled.
                 log.info("partitions moved on uncommitted", group=self._group, error=str(error))
@@ -192,13 +193,13 @@ class KafkaSubscription:
             value = b""
         producer = await self._client.producer()
         with kafka_refusals():
-            sending = producer.send_and_wait(
-                self._client.full_name(DEAD_LETTERS),
-                key=_bytes(record.key),
-                value=value,
-                headers=[(name, _bytes(text)) for name, text in headers.items()],
-            )
-            await asyncio.wait_for(sending, REQUEST_SECONDS)
+            async with asyncio.timeout(REQUEST_SECONDS):
+                await producer.send_and_wait(
+                    self._client.full_name(DEAD_LETTERS),
+                    key=_bytes(record.key),
+                    value=value,
+                    headers=[(name, _bytes(text)) for name, text in headers.items()],
+                )
 
     async def close(self) -> None:
         """Leave the group."""
@@ -284,7 +285,8 @@ async def _started(consumer: AIOKafkaConsumer) -> None:
 async def _stopped(consumer: AIOKafkaConsumer) -> None:
     """Leave the group and close, within a bounded time: nobody may be there to hear of it."""
     try:
-        await asyncio.wait_for(consumer.stop(), STOP_SECONDS)
+        async with asyncio.timeout(STOP_SECONDS):
+            await consumer.stop()
     except (KafkaError, TimeoutError) as error:
         log.info("Kafka consumer not stopped well", error=reason_of(error))
 

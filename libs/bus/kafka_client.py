@@ -120,6 +120,7 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
     if sender is not None:
         sender.cancel()
     try:
-        await asyncio.wait_for(producer.stop(), STOP_SECONDS)
+        async with asyncio.timeout(STOP_SECONDS):
+            await producer.stop()
     except (KafkaError, TimeoutError) as error:
         log.warning("Kafka producer not stopped well", error=reason_of(error))

@@ -134,7 +134,8 @@ class Relay:
 
     async def _last_turn(self) -> None:
         try:
-            await asyncio.wait_for(self._move(), LAST_SECONDS)
+            async with asyncio.timeout(LAST_SECONDS):
+                await self._move()
         except Exception as error:
             if not is_outage(error) and not isinstance(error, TimeoutError):
                 raise

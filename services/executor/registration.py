@@ -48,7 +48,8 @@ class Registration:
             else:
                 delay, retry_delay = retry_delay, min(2 * retry_delay, LONGEST_RETRY_SECONDS)
             try:
-                await asyncio.wait_for(stop.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await stop.wait()
             except TimeoutError:
                 continue
         if self.registered.is_set():

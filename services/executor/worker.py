@@ -164,7 +164,8 @@ class Worker:
 
     async def _is_idle_within(self, seconds: float) -> bool:
         try:
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True
@@ -227,7 +228,8 @@ class Worker:
 
     async def _hello_reply(self, stream: WorkStream) -> pb.HelloReply:
         try:
-            first = await asyncio.wait_for(stream.read(), self._pace.hello)
+            async with asyncio.timeout(self._pace.hello):
+                first = await stream.read()
         except TimeoutError as error:
             raise PawlError("deadline_exceeded", "the scheduler did not answer hello") from error
         if first is None or not first.HasField("hello"):
