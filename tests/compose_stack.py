@@ -1,0 +1,129 @@
+"""A whole Pawl in containers under test: its own project, port and volumes, removed at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+from libs.cli.client import Client, Server
+from tests.containers import KAFKA_IMAGE, POSTGRES_IMAGE, S3_IMAGE, free_port
+
+ROOT = Path(__file__).parents[1]
+IMAGE = "pawl:test"
+_BASE = re.compile(r"^FROM (\S+)", re.MULTILINE)
+_READY_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeStack:
+    """A project of compose; `command` is the compose that this machine has."""
+
+    command: tuple[str, ...]
+    environ: dict[str, str] = field(repr=False)
+    url: str
+
+    def script(self, action: str) -> str:
+        """Run deploy/compose.sh; what it said."""
+        return self._run("deploy/compose.sh", action)
+
+    def compose(self, *arguments: str) -> str:
+        """Run compose; what it said on stdout."""
+        return self._run(*self.command, *arguments)
+
+    def containers(self, service: str) -> list[str]:
+        """Ids of the containers of a service, stopped ones too."""
+        project = self.environ["COMPOSE_PROJECT_NAME"]
+        labels = {"project": project, "service": service, "oneoff": "False"}
+        filters = [f"--filter=label=com.docker.compose.{k}={v}" for k, v in labels.items()]
+        return self._run("docker", "ps", "--all", "--quiet", *filters).split()
+
+    def docker(self, *arguments: str) -> str:
+        """Run the engine's command; what it said on stdout."""
+        return self._run("docker", *arguments)
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """What the engine knows of a container."""
+        found: list[dict[str, Any]] = json.loads(self._run("docker", "inspect", container))
+        return found[0]
+
+    def api_key(self) -> str:
+        """The operator's key, read as deploy/compose.sh says."""
+        return self.compose(
+            "run", "--rm", "-T", "--entrypoint", "cat", "pawl", "/run/pawl/api_key"
+        ).strip()
+
+    def client(self) -> Client:
+        """A client of the published port, as the operator."""
+        return Client(Server(url=self.url, api_key=self.api_key()))
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+def compose_commands() -> list[tuple[str, ...]]:
+    """Every compose that this machine has."""
+    candidates = (("docker", "compose"), ("docker-compose",))
+    return [command for command in candidates if _answers(command)]
+
+
+@contextmanager
+def compose_stack() -> Iterator[ComposeStack]:
+    """Started from nothing, ready. Skips with the reason where an engine, compose or an image is
+    missing.
+    """
+    _need_engine_and_images()
+    commands = compose_commands()
+    if not commands:
+        pytest.skip("neither docker compose nor docker-compose is installed")
+    port = free_port()
+    environ = os.environ | {
+        "COMPOSE_PROJECT_NAME": f"pawl-test-{secrets.token_hex(4)}",
+        "PAWL_IMAGE": IMAGE,
+        "PAWL_HTTP_PORT": str(port),
+        "READY_SECONDS": str(_READY_SECONDS),
+    }
+    stack = ComposeStack(command=commands[0], environ=environ, url=f"http://127.0.0.1:{port}")
+    stack.script("build")
+    try:
+        stack.script("up")
+        yield stack
+    finally:
+        stack.script("clean")
+
+
+def _answers(command: tuple[str, ...]) -> bool:
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0
+
+
+def _need_engine_and_images() -> None:
+    try:
+        engine = docker.from_env()
+        engine.ping()
+    except DockerException as error:
+        pytest.skip(f"no Docker engine answers: {error}")
+    base = _BASE.findall((ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8"))
+    for image in {*base, KAFKA_IMAGE, S3_IMAGE, POSTGRES_IMAGE}:
+        try:
+            if not engine.images.list(image):
+                engine.images.pull(image)
+        except DockerException as error:
+            pytest.skip(f"{image} is not here and cannot be had: {error}")
