@@ -223,3 +223,16 @@ def test_the_same_settings_reach_every_command_from_the_environment_or_with_a_de
 
     assert asked
     assert all(":-" in name for name in asked), asked
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("scheduler", "PAWL_KAFKA_BOOTSTRAP"),
+        ("scheduler", "PAWL_KAFKA_PREFIX"),
+        ("artifact", "PAWL_BLOBS"),
+    ],
+)
+def test_other_servers_are_named_in_the_environment(name: str, setting: str) -> None:
+    for told in (name, "migrate"):
+        assert SERVICES[told]["environment"][setting].startswith(f"${{{setting}:-")
