@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts Pawl in containers, shows it at work, stops it: deploy/compose.sh build | up | demo | down | clean.
-# The Makefile's compose-… targets call this. COMPOSE_PROJECT_NAME, PAWL_IMAGE and PAWL_HTTP_PORT are heeded.
+# The Makefile's compose-… targets call this. COMPOSE_PROJECT_NAME, PAWL_IMAGE, PAWL_HTTP_PORT and so on are those of
+# docker-compose.yml: from the environment, or from the file .env beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,8 +9,7 @@ say() { printf 'compose: %s\n' "$*"; }
 die() { printf 'compose: %s\n' "$*" >&2; exit 1; }
 
 READY_SECONDS=${READY_SECONDS:-180}
-given_image=${PAWL_IMAGE:-}
-export PAWL_IMAGE=${PAWL_IMAGE:-pawl:local} PAWL_HTTP_PORT=${PAWL_HTTP_PORT:-8080}
+OWN_IMAGE=pawl:local
 
 docker info >/dev/null 2>&1 || die "no Docker engine answers: install and start Docker (https://docs.docker.com/engine/install/)"
 if docker compose version >/dev/null 2>&1; then
@@ -20,10 +20,13 @@ else
   die "neither 'docker compose' nor docker-compose is installed"
 fi
 
+# As compose reads it, so that what stands in .env counts here too.
+image() { "${compose[@]}" config | awk '/^  auth:/ {found = 1} found && !said && $1 == "image:" {print $2; said = 1}'; }
+
 build() {
-  say "building $PAWL_IMAGE (the first time takes a minute, later what has changed)"
-  docker build --quiet --tag "$PAWL_IMAGE" --file deploy/Dockerfile . >/dev/null
-  say "$PAWL_IMAGE is $(docker image inspect --format '{{.Size}}' "$PAWL_IMAGE" | awk '{printf "%d MB", $1 / 1000000}')"
+  say "building $image (the first time takes a minute, later what has changed)"
+  docker build --quiet --tag "$image" --file deploy/Dockerfile . >/dev/null
+  say "$image is $(docker image inspect --format '{{.Size}}' "$image" | awk '{printf "%d MB", $1 / 1000000}')"
 }
 
 # What the gateway says of the whole: ready, degraded, or nothing yet.
@@ -35,7 +38,7 @@ print(json.load(u.urlopen("http://127.0.0.1:8080/readyz", timeout=5))["status"])
 
 up() {
   # An image that somebody named is taken as it is; ours is to be that of these sources.
-  if [ -z "$given_image" ] || ! docker image inspect "$PAWL_IMAGE" >/dev/null 2>&1; then build; fi
+  if [ "$image" = "$OWN_IMAGE" ] || ! docker image inspect "$image" >/dev/null 2>&1; then build; fi
   began=$SECONDS
   "${compose[@]}" up --detach || die "it did not start; see: ${compose[*]} logs first migrate"
   until [ "$(state)" = ready ]; do
@@ -46,11 +49,12 @@ up() {
     sleep 1
   done
   "${compose[@]}" ps
-  say "ready after $((SECONDS - began)) s at http://127.0.0.1:$PAWL_HTTP_PORT"
+  say "ready after $((SECONDS - began)) s at http://$("${compose[@]}" port gateway 8080)"
   say "the operator's key:  ${compose[*]} run --rm --entrypoint cat pawl /run/pawl/api_key"
   say "the command line:    ${compose[*]} run --rm pawl tenants list"
 }
 
+image=$(image)
 case ${1:-} in
   build) build ;;
   up)    up ;;

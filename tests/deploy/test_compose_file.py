@@ -208,3 +208,31 @@ def test_the_context_of_the_build_is_chosen_file_by_file() -> None:
         "services",
         "gateway",
     }
+
+
+def test_the_script_sets_nothing_that_the_file_reads() -> None:
+    # What a script exports wins over .env, and compose without the script would then differ.
+    script = (ROOT / "deploy" / "compose.sh").read_text(encoding="utf-8")
+
+    assert not re.search(r"^\s*export |PAWL_[A-Z_]+=", script, re.MULTILINE)
+
+
+def test_the_same_settings_reach_every_command_from_the_environment_or_with_a_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    asked = re.findall(r"(?<!\$)\$\{([^}]*)\}", text)
+
+    assert asked
+    assert all(":-" in name for name in asked), asked
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("scheduler", "PAWL_KAFKA_BOOTSTRAP"),
+        ("scheduler", "PAWL_KAFKA_PREFIX"),
+        ("artifact", "PAWL_BLOBS"),
+    ],
+)
+def test_other_servers_are_named_in_the_environment(name: str, setting: str) -> None:
+    for told in (name, "migrate"):
+        assert SERVICES[told]["environment"][setting].startswith(f"${{{setting}:-")

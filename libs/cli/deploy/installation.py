@@ -57,20 +57,25 @@ class DeploySettings:
 
     def owner_dsn(self) -> str:
         """The address of the database for its owner."""
-        password = self.kept("postgres_password")
+        password = self.postgres_password()
         named = {"host": self.database_host, "user": OWNER, "dbname": DATABASE}
         return to_url(named | {"password": password})
 
-    def kept(self, name: str) -> str:
-        """A random secret of this name: the one that is kept, else a new one."""
+    def postgres_password(self) -> str:
+        """The password of the database's owner.
+
+        The server knows the one of its first start and no other, so where ours is lost that which
+        was handed out to it counts.
+        """
+        return self.kept("postgres_password", or_else=self.place / "postgres" / "password")
+
+    def kept(self, name: str, *, or_else: Path | None = None) -> str:
+        """A random secret of this name: the one that is kept, that in `or_else`, or a new one."""
         path = self.installation.secrets / name
-        try:
-            kept = path.read_text(encoding="ascii").strip()
-        except (FileNotFoundError, UnicodeDecodeError):
-            kept = ""
+        kept = _read(path)
         if kept:
             return kept
-        made = secrets.token_urlsafe(PASSWORD_BYTES)
+        made = (or_else and _read(or_else)) or secrets.token_urlsafe(PASSWORD_BYTES)
         write_atomically(path, made + "\n")
         return made
 
@@ -81,7 +86,7 @@ def holders_at_first(settings: DeploySettings) -> list[Holder]:
         Holder(
             name="postgres",
             uid=settings.postgres_uid,
-            files={"password": _line(settings.kept("postgres_password"))},
+            files={"password": _line(settings.postgres_password())},
         ),
         Holder(name="s3", uid=settings.s3_uid, files=_s3_keys(settings)),
         Holder(name="client", uid=settings.service_uid, files=_certificate(settings.tls, "client")),
@@ -124,6 +129,13 @@ def _s3_keys(settings: DeploySettings) -> dict[str, bytes]:
 def _certificate(tls: Path, name: str) -> dict[str, bytes]:
     named = {"ca.crt": "ca.crt", "tls.crt": f"{name}.crt", "tls.key": f"{name}.key"}
     return {given: (tls / file).read_bytes() for given, file in named.items()}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""
 
 
 def _line(text: str) -> bytes:
