@@ -93,7 +93,8 @@ def compose_stack() -> Iterator[ComposeStack]:
     if not commands:
         pytest.skip("neither docker compose nor docker-compose is installed")
     port = free_port()
-    environ = os.environ | {
+    inherited = {name: value for name, value in os.environ.items() if "PAWL" not in name}
+    environ = inherited | {
         "COMPOSE_PROJECT_NAME": f"pawl-test-{secrets.token_hex(4)}",
         "PAWL_IMAGE": IMAGE,
         "PAWL_HTTP_PORT": str(port),

@@ -28,7 +28,8 @@ BOOTSTRAP = ("bootstrap", "--tenant", "default", "--tier", "enterprise")
 
 
 def environment(database: Database) -> dict[str, str]:
-    return os.environ | {"PAWL_AUTH_DATABASE_URL": database.dsn("auth")}
+    inherited = {name: value for name, value in os.environ.items() if "PAWL" not in name}
+    return inherited | {"PAWL_AUTH_DATABASE_URL": database.dsn("auth")}
 
 
 async def command(
