@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
@@ -36,6 +37,9 @@ SESSION_SECONDS = 10.0
 HEARTBEAT_SECONDS = 3.0
 COMMIT_SECONDS = 3.0
 
+# Of a record that is put aside; what is written on its letter fits beside it.
+MAX_LETTER_BYTES = MAX_BATCH_BYTES
+
 # How long a broker holds a request while it has nothing. A partition that was just read waits for
 # the request under way before it is asked for again, so this bounds how late its next record comes.
 LONG_POLL_SECONDS = 0.1
@@ -49,6 +53,8 @@ _MOVED_ON = (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
+
+Headers = list[tuple[str, bytes]]
 
 log = get_logger(__name__)
 
@@ -182,23 +188,16 @@ class KafkaSubscription:
     async def dead_letter_in(self, tx: Connection, letter: DeadLetter) -> None:
         """Send the record, with the reason in its headers, to pawl.dead-letters.v1; acknowledged.
 
-        When `tx` fails after that, the letter comes twice. Of a record that is too large for a
-        letter the value is left out, and pawl_value_bytes says how long it was.
+        When `tx` fails after that, the letter comes twice. What is too large for a letter is left
+        out of it, and pawl_value_bytes, pawl_key_bytes, pawl_headers_bytes say how long it was.
         """
         del tx
-        headers, record = letter_headers(letter), letter.record
-        value = _bytes(record.value)
-        if len(value) > MAX_BATCH_BYTES:
-            headers["pawl_value_bytes"] = str(len(value))
-            value = b""
+        key, value, headers = _that_fit(letter)
         producer = await self._client.producer()
         with kafka_refusals():
             async with asyncio.timeout(REQUEST_SECONDS):
                 await producer.send_and_wait(
-                    self._client.full_name(DEAD_LETTERS),
-                    key=_bytes(record.key),
-                    value=value,
-                    headers=[(name, _bytes(text)) for name, text in headers.items()],
+                    self._client.full_name(DEAD_LETTERS), key=key, value=value, headers=headers
                 )
 
     async def close(self) -> None:
@@ -302,6 +301,28 @@ def record_of(record: ConsumerRecord, *, topic: str) -> BusRecord:
         value=_text(record.value),
         partition=record.partition,
     )
+
+
+def _that_fit(letter: DeadLetter) -> tuple[bytes, bytes, Headers]:
+    """Key, value and headers of a letter, without the longest of them that would not fit.
+
+    Records are compressed on their way, so each of them can be larger than what a broker takes.
+    """
+    record, left_out = letter.record, {}
+    lengths = {name: len(_bytes(getattr(record, name))) for name in ("key", "value", "headers")}
+    for name in sorted(lengths, key=lengths.__getitem__, reverse=True):
+        if sum(lengths.values()) <= MAX_LETTER_BYTES:
+            break
+        left_out[f"pawl_{name}_bytes"] = str(lengths.pop(name))
+    record = replace(
+        record,
+        key=record.key if "key" in lengths else "",
+        value=record.value if "value" in lengths else "",
+        headers=record.headers if "headers" in lengths else "{}",
+    )
+    headers = letter_headers(replace(letter, record=record)) | left_out
+    named = [(name, _bytes(text)) for name, text in headers.items()]
+    return _bytes(record.key), _bytes(record.value), named
 
 
 def _text(data: bytes | None) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from libs.bus.envelope import BusEvent
 from libs.bus.kafka_client import MAX_BATCH_BYTES
@@ -181,6 +182,41 @@ async def test_poison_of_every_kind_is_put_aside_and_the_partition_moves_on(
     assert [letter.value for letter in letters if letter.key == "big"] == ["", ""]
     sizes = [letter.get("pawl_value_bytes") for letter in await kafka.letters()]
     assert sorted(filter(None, sizes)) == ["1000000"] * 2
+
+
+async def test_records_too_large_for_a_letter_leave_out_what_does_not_fit(
+    kafka: KafkaWorld,
+) -> None:
+    huge = b"x" * 3_000_000
+    topic = kafka.settings.kafka_prefix + TASK_EVENTS
+    poison: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = [
+        (b"k", b"v", [("h", huge)]),
+        (huge, b"v", [("h", b"1")]),
+        (b"k", b"v" * 600_000, [("h", b"h" * 500_000)]),
+    ]
+    # Compressed, they are far below what the broker takes.
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.settings.kafka_bootstrap,
+        compression_type="gzip",
+        max_request_size=10_000_000,
+        max_batch_size=10_000_000,
+    ) as producer:
+        for key, value, headers in poison:
+            await producer.send_and_wait(topic, key=key, value=value, headers=headers)
+    await kafka.write_tasks(20, events=1)
+    await kafka.publish_all()
+
+    async with kafka.running(kafka.consumer(note)):
+        await eventually(kafka.is_read, timeout=30)
+
+    assert await kafka.effects_are_whole()
+    left_out = {"pawl_value_bytes", "pawl_headers_bytes", "pawl_key_bytes"}
+    found = [sorted(left_out & letter.keys()) for letter in await kafka.letters()]
+    assert sorted(found) == [
+        ["pawl_headers_bytes"],
+        ["pawl_key_bytes"],
+        ["pawl_value_bytes"],
+    ]
 
 
 async def test_topics_are_made_once_and_changed_with_care(kafka: KafkaWorld) -> None:
