@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from libs.cli.client import Refused, Unreachable
-from tests.compose_stack import IMAGE, ROOT, ComposeStack, compose_commands, compose_stack
+from libs.cli.client import Client, Refused, Unreachable
+from tests.compose_stack import IMAGE, ComposeStack, compose_stack
 from tests.e2e.tasks import CHAIN, finished
 from tests.waiting import eventually
 
@@ -43,6 +42,11 @@ def stack() -> Iterator[ComposeStack]:
         yield stack
 
 
+@pytest.fixture(scope="module")
+def client(stack: ComposeStack) -> Client:
+    return stack.client()
+
+
 def secrets_of(stack: ComposeStack) -> dict[str, str]:
     """A digest of every secret that a process was given, by service and file."""
     names = (*OURS, "postgres", "s3")
@@ -59,26 +63,15 @@ def connected(stack: ComposeStack) -> set[str]:
     return {re.search(r'"executor_id":"([^"]+)"', line)[1] for line in lines}  # type: ignore[index]
 
 
-def succeeds(stack: ComposeStack) -> bool:
+def succeeds(client: Client) -> bool:
     """Whether a task is taken now and succeeds."""
     try:
-        return bool(finished(stack.client(), CHAIN)["status"] == "succeeded")
+        return bool(finished(client, CHAIN)["status"] == "succeeded")
     except (Refused, Unreachable):
         return False
 
 
-@pytest.mark.parametrize("command", compose_commands(), ids=" ".join)
-def test_the_file_is_read_by_every_compose(command: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [*command, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_a_task_succeeds_through_the_published_port(stack: ComposeStack) -> None:
-    client = stack.client()
-
+def test_a_task_succeeds_through_the_published_port(client: Client) -> None:
     assert finished(client, CHAIN)["status"] == "succeeded"
     assert client.get("/readyz")["status"] == "ready"
 
@@ -121,17 +114,16 @@ def test_only_the_gateway_can_be_reached_from_outside(stack: ComposeStack) -> No
     assert not any(published.values())
 
 
-async def test_executors_are_added(stack: ComposeStack) -> None:
+async def test_executors_are_added(stack: ComposeStack, client: Client) -> None:
     stack.compose("up", "--detach", "--scale", "executor=4")
 
     containers = {each[:12] for each in stack.containers("executor")}
     assert len(containers) == 4
     await eventually(lambda: containers <= connected(stack), timeout=60)
-    assert succeeds(stack)
+    assert succeeds(client)
 
 
-def test_a_second_start_keeps_keys_and_tasks(stack: ComposeStack) -> None:
-    client = stack.client()
+def test_a_second_start_keeps_keys_and_tasks(stack: ComposeStack, client: Client) -> None:
     task = finished(client, CHAIN)
     before = secrets_of(stack)
 
@@ -144,13 +136,15 @@ def test_a_second_start_keeps_keys_and_tasks(stack: ComposeStack) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-async def test_one_scheduler_carries_on_alone(stack: ComposeStack, number: int) -> None:
+async def test_one_scheduler_carries_on_alone(
+    stack: ComposeStack, client: Client, number: int
+) -> None:
     victim = sorted(stack.containers("scheduler"))[number]
     stack.docker("kill", victim)
 
     try:
-        await eventually(lambda: succeeds(stack), timeout=60)
-        assert all(succeeds(stack) for _ in range(3))
+        await eventually(lambda: succeeds(client), timeout=60)
+        assert all(succeeds(client) for _ in range(3))
     finally:
         stack.docker("start", victim)
     await eventually(
@@ -158,7 +152,9 @@ async def test_one_scheduler_carries_on_alone(stack: ComposeStack, number: int) 
     )
 
 
-async def test_a_service_that_moved_is_found_within_seconds(stack: ComposeStack) -> None:
+async def test_a_service_that_moved_is_found_within_seconds(
+    stack: ComposeStack, client: Client
+) -> None:
     (before,) = stack.containers("auth")
     (gateway,) = stack.containers("gateway")
     (network,) = stack.inspect(gateway)["NetworkSettings"]["Networks"]
@@ -166,12 +162,12 @@ async def test_a_service_that_moved_is_found_within_seconds(stack: ComposeStack)
     # Something else takes the address that it had.
     other = stack.docker("run", "--detach", "--rm", "--network", network, IMAGE, "sleep", "600")
     try:
-        assert not succeeds(stack)
+        assert not succeeds(client)
         stack.compose("up", "--detach", "--no-deps", "auth")
         (after,) = stack.containers("auth")
 
         # gRPC by itself asks for an address again after 30 s.
-        await eventually(lambda: succeeds(stack), timeout=15)
+        await eventually(lambda: succeeds(client), timeout=15)
 
         addresses = [
             stack.inspect(each)["NetworkSettings"]["Networks"][network]["IPAddress"]
