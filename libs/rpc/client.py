@@ -37,7 +37,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # How long connecting and its handshake may take; not a pause. On a busy machine it is long.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     # A restarted service is found again within a second, not within gRPC's default two minutes.
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # Nor is its name asked for only every 30 s: a new container has a new address.
