@@ -22,6 +22,12 @@ from libs.process.env import Env
 PASSWORD_BYTES = 32
 DATABASE = "pawl"
 OWNER = "postgres"
+HANDED_OUT = {
+    "postgres_password": "postgres/password",
+    "s3_access_key": "s3/s3_access_key",
+    "s3_secret_key": "s3/s3_secret_key",
+}
+"""Every random secret, and where the server that it is for is given it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +63,21 @@ class DeploySettings:
 
     def owner_dsn(self) -> str:
         """The address of the database for its owner."""
-        password = self.postgres_password()
+        password = self.kept("postgres_password")
         named = {"host": self.database_host, "user": OWNER, "dbname": DATABASE}
         return to_url(named | {"password": password})
 
-    def postgres_password(self) -> str:
-        """The password of the database's owner.
+    def kept(self, name: str) -> str:
+        """A random secret of this name: the one that is kept, that its server has, or a new one.
 
-        The server knows the one of its first start and no other, so where ours is lost that which
+        A server knows the secret of its first start and no other, so where ours is lost that which
         was handed out to it counts.
         """
-        return self.kept("postgres_password", or_else=self.place / "postgres" / "password")
-
-    def kept(self, name: str, *, or_else: Path | None = None) -> str:
-        """A random secret of this name: the one that is kept, that in `or_else`, or a new one."""
         path = self.installation.secrets / name
         kept = _read(path)
         if kept:
             return kept
-        made = (or_else and _read(or_else)) or secrets.token_urlsafe(PASSWORD_BYTES)
+        made = _read(self.place / HANDED_OUT[name]) or secrets.token_urlsafe(PASSWORD_BYTES)
         write_atomically(path, made + "\n")
         return made
 
@@ -86,7 +88,7 @@ def holders_at_first(settings: DeploySettings) -> list[Holder]:
         Holder(
             name="postgres",
             uid=settings.postgres_uid,
-            files={"password": _line(settings.postgres_password())},
+            files={"password": _line(settings.kept("postgres_password"))},
         ),
         Holder(name="s3", uid=settings.s3_uid, files=_s3_keys(settings)),
         Holder(name="client", uid=settings.service_uid, files=_certificate(settings.tls, "client")),

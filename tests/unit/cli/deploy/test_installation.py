@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from libs.cli.deploy.installation import (
+    HANDED_OUT,
     DeploySettings,
     holders_at_first,
     holders_with_database,
@@ -74,17 +75,29 @@ def test_an_emptied_secret_is_made_again(settings: DeploySettings, rubbish: byte
     assert settings.kept("s3_secret_key") == made
 
 
-def test_the_password_that_the_server_was_given_outlives_the_loss_of_ours(
-    settings: DeploySettings,
+@pytest.mark.parametrize(("name", "place"), HANDED_OUT.items())
+def test_what_a_server_was_given_outlives_the_loss_of_ours(
+    settings: DeploySettings, name: str, place: str
 ) -> None:
-    first = settings.postgres_password()
-    given = settings.place / "postgres" / "password"
+    first = settings.kept(name)
+    given = settings.place / place
     given.parent.mkdir(parents=True)
     given.write_text(first + "\n")
-    (settings.installation.secrets / OWNER).unlink()
+    (settings.installation.secrets / name).unlink()
 
-    assert settings.postgres_password() == first
-    assert (settings.installation.secrets / OWNER).read_text() == first + "\n"
+    assert settings.kept(name) == first
+    assert (settings.installation.secrets / name).read_text() == first + "\n"
+
+
+def test_secrets_are_looked_for_where_they_are_handed_out(prepared: DeploySettings) -> None:
+    given = {
+        f"{holder.name}/{file}": content
+        for holder in holders_at_first(prepared)
+        for file, content in holder.files.items()
+    }
+
+    for name, place in HANDED_OUT.items():
+        assert given[place].decode().strip() == prepared.kept(name)
 
 
 def test_the_owner_s_address_has_the_kept_password(settings: DeploySettings) -> None:
