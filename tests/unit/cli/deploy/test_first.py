@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,26 @@ def test_a_lost_volume_is_filled_again(settings: DeploySettings) -> None:
     prepare(settings)
 
     assert given(settings) == before
+
+
+@pytest.mark.parametrize("lost", ["all of it", "postgres_password", "s3_access_key"])
+def test_a_lost_installation_locks_nobody_out_of_the_servers(
+    settings: DeploySettings, lost: str
+) -> None:
+    prepare(settings)
+    before = given(settings)
+    if lost == "all of it":
+        shutil.rmtree(settings.installation.path)
+    else:
+        (settings.installation.secrets / lost).unlink()
+
+    prepare(settings)
+
+    # PostgreSQL keeps its first password, the bucket its owner: new ones would not be let in.
+    remembered = {"postgres/password", *(f"s3/{name}" for name in S3_KEYS)}
+    after = given(settings)
+    assert {name: after[name] for name in remembered} == {name: before[name] for name in remembered}
+    assert settings.kept("postgres_password") == before["postgres/password"].decode().strip()
 
 
 def test_two_first_starts_do_not_run_at_once(settings: DeploySettings) -> None:
