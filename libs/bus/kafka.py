@@ -20,14 +20,17 @@ from aiokafka.errors import (
 from libs.bus.bus import Batch, BusRecord, DeadLetter
 from libs.bus.kafka_client import (
     MAX_BATCH_BYTES,
+    METADATA_SECONDS,
     REQUEST_SECONDS,
     STOP_SECONDS,
     KafkaClient,
     kafka_refusals,
     reason_of,
 )
+from libs.bus.kafka_unreadable import UNREADABLE, next_of_each, rewind
 from libs.bus.letters import letter_headers
 from libs.bus.topics import DEAD_LETTERS
+from libs.core.errors import PawlError
 from libs.db.engine import Connection
 from libs.process.logs import get_logger
 
@@ -129,6 +132,7 @@ class KafkaSubscription:
         self._open: dict[TopicPartition, list[ConsumerRecord]] = {}
         self._offsets: dict[TopicPartition, int] = {}
         self._polling: asyncio.Task[Mapping[TopicPartition, list[ConsumerRecord]]] | None = None
+        self._is_careful = False
         self._woken = asyncio.Event()
         self.listener = _Moves(self)
 
@@ -214,6 +218,12 @@ class KafkaSubscription:
             self._offsets.pop(place, None)
 
     async def _poll(self, wait_seconds: float) -> Mapping[TopicPartition, list[ConsumerRecord]]:
+        if self._is_careful:
+            with kafka_refusals():
+                await rewind(self._consumer, self._offsets)
+                found = await next_of_each(self._consumer)
+            self._is_careful = False
+            return found
         if self._polling is None:
             asked = self._consumer.getmany(
                 timeout_ms=int(wait_seconds * 1000), max_records=FETCH_MOST_RECORDS
@@ -229,8 +239,16 @@ class KafkaSubscription:
             # It goes on, and what it brings is for the next call.
             return {}
         polled, self._polling = self._polling, None
-        with kafka_refusals():
-            return polled.result()
+        try:
+            with kafka_refusals():
+                return polled.result()
+        except (PawlError, *UNREADABLE) as error:
+            # Records of other partitions may be gone past as well.
+            self._is_careful = True
+            if isinstance(error.__cause__ or error, UNREADABLE):
+                log.warning("a record cannot be read", group=self._group, exc_info=error)
+                return {}
+            raise
 
     def _behind(self, offsets: Mapping[TopicPartition, int]) -> int:
         """How many records stand after these offsets, as far as the last answers said."""
@@ -268,6 +286,7 @@ def _consumer(client: KafkaClient, *, group: str) -> AIOKafkaConsumer:
         session_timeout_ms=int(SESSION_SECONDS * 1000),
         heartbeat_interval_ms=int(HEARTBEAT_SECONDS * 1000),
         request_timeout_ms=int(REQUEST_SECONDS * 1000),
+        metadata_max_age_ms=int(METADATA_SECONDS * 1000),
         fetch_max_wait_ms=int(LONG_POLL_SECONDS * 1000),
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
 
 from libs.bus.envelope import BusEvent
 from libs.bus.kafka_client import MAX_BATCH_BYTES
@@ -182,6 +184,37 @@ async def test_poison_of_every_kind_is_put_aside_and_the_partition_moves_on(
     assert [letter.value for letter in letters if letter.key == "big"] == ["", ""]
     sizes = [letter.get("pawl_value_bytes") for letter in await kafka.letters()]
     assert sorted(filter(None, sizes)) == ["1000000"] * 2
+
+
+def _with_bad_name(batch: Any) -> Any:
+    """A batch with one record, which has a header whose name is no UTF-8."""
+    batch.append(key=b"k", value=b"v", timestamp=None, headers=[("name", b"text")])
+    content = bytearray(batch._build()).replace(b"name", b"\xff\xfe\xff\xfe")
+    content[17:21] = calc_crc32c(bytes(content[21:])).to_bytes(4, "big")
+    batch._buffer = content
+    return batch
+
+
+async def test_records_that_the_library_cannot_read_are_put_aside_and_nothing_is_lost(
+    kafka: KafkaWorld,
+) -> None:
+    tasks = await kafka.write_tasks(30, events=2)
+    await kafka.publish_all()
+    async with AIOKafkaProducer(bootstrap_servers=kafka.settings.kafka_bootstrap) as producer:
+        for partition in (1, 4):
+            batch = _with_bad_name(producer.create_batch())
+            topic = kafka.settings.kafka_prefix + TASK_EVENTS
+            await (await producer.send_batch(batch, topic, partition=partition))
+    for task in tasks:
+        await kafka.write(task, events=2)
+    await kafka.publish_all()
+
+    async with kafka.running(kafka.consumer(note)):
+        await eventually(kafka.is_read, timeout=30)
+
+    assert await kafka.effects_are_whole()
+    letters = await kafka.letters()
+    assert ["UnicodeDecodeError" in one["pawl_unreadable"] for one in letters] == [True, True]
 
 
 async def test_records_too_large_for_a_letter_leave_out_what_does_not_fit(
