@@ -95,7 +95,7 @@ class KafkaBus:
                 consumer.assign(places)
                 ends = await consumer.end_offsets(places)
                 while [p for p in places if await consumer.position(p) < ends[p]]:
-                    found = await consumer.getmany(timeout_ms=1000, max_records=LETTERS_PER_PAGE)
+                    found = await _page(consumer)
                     for place, records in found.items():
                         yield tuple(record_of(record, topic=DEAD_LETTERS) for record in records)
                         await consumer.commit({place: records[-1].offset + 1})
@@ -289,6 +289,18 @@ def _consumer(client: KafkaClient, *, group: str) -> AIOKafkaConsumer:
         metadata_max_age_ms=int(METADATA_SECONDS * 1000),
         fetch_max_wait_ms=int(LONG_POLL_SECONDS * 1000),
     )
+
+
+async def _page(consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, list[ConsumerRecord]]:
+    try:
+        found: Mapping[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(
+            timeout_ms=1000, max_records=LETTERS_PER_PAGE
+        )
+    except UNREADABLE as error:
+        log.warning("a dead letter cannot be read", exc_info=error)
+        await rewind(consumer, {})
+        found = await next_of_each(consumer)
+    return found
 
 
 async def _started(consumer: AIOKafkaConsumer) -> None:

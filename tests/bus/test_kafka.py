@@ -217,6 +217,25 @@ async def test_records_that_the_library_cannot_read_are_put_aside_and_nothing_is
     assert ["UnicodeDecodeError" in one["pawl_unreadable"] for one in letters] == [True, True]
 
 
+async def test_letters_that_the_library_cannot_read_hold_up_no_others(kafka: KafkaWorld) -> None:
+    topic = kafka.settings.kafka_prefix + DEAD_LETTERS
+    async with AIOKafkaProducer(bootstrap_servers=kafka.settings.kafka_bootstrap) as producer:
+        await producer.send_and_wait(topic, key=b"first", value=b"")
+        await (
+            await producer.send_batch(_with_bad_name(producer.create_batch()), topic, partition=0)
+        )
+        await producer.send_and_wait(topic, key=b"last", value=b"")
+
+    keys = [
+        letter.key
+        async for page in kafka.bus.letters(group="test-letters", schema=READER)
+        for letter in page
+    ]
+    again = [page async for page in kafka.bus.letters(group="test-letters", schema=READER)]
+
+    assert (keys, again) == (["first", "", "last"], [])
+
+
 async def test_records_too_large_for_a_letter_leave_out_what_does_not_fit(
     kafka: KafkaWorld,
 ) -> None:
