@@ -35,14 +35,13 @@ class BusRecord:
 class Batch:
     """At least one record; those of a partition are in order.
 
-    `is_more` says that a bound cut it off, `behind` how many records the group is behind when the
-    batch is done. `after_position` is where the group stood; a driver with one partition needs it.
+    `is_more` says that a bound cut it off. `after_position` is where the group stood; a driver with
+    one partition needs it.
     """
 
     topic: str
     records: tuple[BusRecord, ...]
     is_more: bool = False
-    behind: int = 0
     after_position: int = 0
 
     @property
@@ -125,6 +124,10 @@ class Subscription(Protocol):
 
     async def committed(self, batch: Batch) -> None:
         """Note that the transaction of the batch is committed."""
+        ...
+
+    def behind(self) -> int:
+        """How many records are known to be there that are not handled yet."""
         ...
 
     async def dead_letter_in(self, tx: Connection, letter: DeadLetter) -> None:

@@ -131,9 +131,10 @@ class Consumer:
             if stop.is_set():
                 return
             batch = await subscription.fetch(wait_seconds=self._look_seconds)
+            self._lag.set(subscription.behind())
             if batch is not None:
                 await self._handle(subscription, batch)
-            self._lag.set(0 if batch is None else batch.behind)
+                self._lag.set(subscription.behind())
             await self._forget_when_due()
         except Exception as error:
             if not is_outage(error):

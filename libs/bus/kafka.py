@@ -153,12 +153,10 @@ class KafkaSubscription:
         )
         if not records:
             return None
-        ends = {place: part[-1].offset + 1 for place, part in self._open.items()}
         return Batch(
             topic=self._topic,
             records=records,
             is_more=len(records) >= FETCH_MOST_RECORDS,
-            behind=self._behind(self._offsets | ends),
         )
 
     def wake(self) -> None:
@@ -188,6 +186,16 @@ class KafkaSubscription:
                 log.info("partitions moved on uncommitted", group=self._group, error=str(error))
         self._offsets |= offsets
         self._open = {}
+
+    def behind(self) -> int:
+        """Records of this member's partitions after those handled, as the last answers said."""
+        handled = {place: part[0].offset for place, part in self._open.items()} | self._offsets
+        ends = {place: self._consumer.highwater(place) for place in self._consumer.assignment()}
+        return sum(
+            max(0, end - handled[place])
+            for place, end in ends.items()
+            if end is not None and place in handled
+        )
 
     async def dead_letter_in(self, tx: Connection, letter: DeadLetter) -> None:
         """Send the record, with the reason in its headers, to pawl.dead-letters.v1; acknowledged.
@@ -249,15 +257,6 @@ class KafkaSubscription:
                 log.warning("a record cannot be read", group=self._group, exc_info=error)
                 return {}
             raise
-
-    def _behind(self, offsets: Mapping[TopicPartition, int]) -> int:
-        """How many records stand after these offsets, as far as the last answers said."""
-        ends = {place: self._consumer.highwater(place) for place in self._consumer.assignment()}
-        return sum(
-            max(0, end - offsets[place])
-            for place, end in ends.items()
-            if end is not None and place in offsets
-        )
 
 
 class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # the library has no types

@@ -154,6 +154,7 @@ class PostgresSubscription:
         self._pool = pool
         self._sql = statements(schema)
         self._names = {"topic": topic, "group_name": group}
+        self._end = self._handled = 0
         self._open = ExitStack()
         self._wakeup: Wakeup = self._open.enter_context(wakeups.wakeup(CHANNEL, payload=topic))
 
@@ -183,7 +184,12 @@ class PostgresSubscription:
         return cursor.rowcount == 1
 
     async def committed(self, batch: Batch) -> None:
-        """Nothing: the position was part of the transaction."""
+        """Count down what is behind: the position itself was part of the transaction."""
+        self._handled = batch.last_position
+
+    def behind(self) -> int:
+        """Records after the last that was handled, as of the last look."""
+        return max(0, self._end - self._handled)
 
     async def dead_letter_in(self, tx: Connection, letter: DeadLetter) -> None:
         """Append the record, with the reason in its headers, to pawl.dead-letters.v1 in `tx`."""
@@ -203,9 +209,10 @@ class PostgresSubscription:
             rows = await cursor.fetchall()
         if not rows:
             raise RuntimeError(f"the position of group {self._names['group_name']} is gone")
+        after_position = self._handled = int(rows[0]["after_position"])
+        self._end = rows[0]["last_position"]
         if rows[0]["position"] is None:
             return None
-        after_position = int(rows[0]["after_position"])
         topic = self._names["topic"]
         records = tuple(
             BusRecord(
@@ -223,7 +230,6 @@ class PostgresSubscription:
             after_position=after_position,
             records=records,
             is_more=len(records) == FETCH_MOST_RECORDS,
-            behind=max(0, rows[0]["last_position"] - records[-1].position),
         )
 
     def _note_gap(self, records: int) -> None:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 
 import psycopg
+from prometheus_client import REGISTRY
 
 from libs.bus.consumer import Consumer
 from libs.bus.envelope import BusEvent, UnreadableEventError
@@ -30,6 +31,30 @@ async def test_consumer_gives_every_event_its_effect_once(world: World) -> None:
         await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
+
+
+async def test_lag_is_known_while_events_cannot_be_handled_and_gone_afterwards(
+    world: World,
+) -> None:
+    await world.write_tasks(10, events=3)
+    await world.publish_all()
+    held = asyncio.Event()
+
+    async def hold(tx: Connection, event: BusEvent) -> None:
+        await held.wait()
+        await note(tx, event)
+
+    def lag() -> float:
+        found = REGISTRY.get_sample_value(
+            "pawl_bus_lag_records", {"topic": TASK_EVENTS, "group": "test"}
+        )
+        return found or 0.0
+
+    async with world.running(world.consumer(hold)):
+        await eventually(lambda: lag() >= 1, timeout=20)
+        held.set()
+        await eventually(world.is_read, timeout=20)
+        await eventually(lambda: lag() == 0)
 
 
 async def test_consumer_is_woken_by_the_relay(world: World) -> None:
