@@ -20,6 +20,9 @@ TASK_SOURCE = "/pawl/scheduler"
 MAX_VALUE_BYTES = 1024 * 1024
 MAX_SEQUENCE = 2**31 - 1
 
+# Stands in place of all that a record has when its driver could not read it.
+UNREADABLE_HEADER = "pawl_unreadable"
+
 
 class UnreadableEventError(ValueError):
     """A record that no second try can make readable; the message says why."""
@@ -108,6 +111,8 @@ def decode(record: BusRecord) -> BusEvent:
     if not record.value.isascii() and not _is_unicode(record.value):
         raise UnreadableEventError("the value is not UTF-8")
     headers = _object(record.headers, "headers")
+    if UNREADABLE_HEADER in headers:
+        raise UnreadableEventError(f"unreadable: {_header(headers, UNREADABLE_HEADER)}")
     version = _header(headers, "ce_specversion")
     if version != SPEC_VERSION:
         raise UnreadableEventError(f"ce_specversion is {version!r}; {SPEC_VERSION} is understood")

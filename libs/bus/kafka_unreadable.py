@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
+from libs.bus.envelope import UNREADABLE_HEADER
+
 UNREADABLE = (CorruptRecordException, UnicodeDecodeError, UnsupportedCodecError)
 """What it raises for wrong bytes, wrong names of headers, and compression that it does not know."""
 
@@ -62,5 +64,5 @@ def _unreadable(place: TopicPartition, offset: int, error: Exception) -> Consume
         checksum=None,
         serialized_key_size=-1,
         serialized_value_size=-1,
-        headers=(("pawl_unreadable", said.encode()),),
+        headers=((UNREADABLE_HEADER, said.encode()),),
     )

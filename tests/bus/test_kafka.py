@@ -215,6 +215,9 @@ async def test_records_that_the_library_cannot_read_are_put_aside_and_nothing_is
     assert await kafka.effects_are_whole()
     letters = await kafka.letters()
     assert ["UnicodeDecodeError" in one["pawl_unreadable"] for one in letters] == [True, True]
+    assert {one["pawl_reason"] for one in letters} == {
+        f"unreadable: {one['pawl_unreadable']}" for one in letters
+    }
 
 
 async def test_letters_that_the_library_cannot_read_hold_up_no_others(kafka: KafkaWorld) -> None:
