@@ -64,6 +64,14 @@ def block(language: str, *, prefix: str, group: str) -> str:
     return text.replace(TASK_EVENTS, prefix + TASK_EVENTS).replace(group, prefix + group)
 
 
+@pytest.fixture(autouse=True)
+def interrupts() -> Iterator[None]:
+    """Programs heed Ctrl-C. One that is started from a shell's background ignores it otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 async def produce(
     bootstrap: str, prefix: str, tasks: list[UUID], *, to_partitions: bool = False
 ) -> None:
