@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def world(tmp_path: Path, database: Database) -> World:
     }
     settings = DeploySettings.from_env(environ)
     prepare(settings)
+    # Roles belong to the whole server, which other tests use too: their passwords stay.
+    for password in database.secrets_dir.glob("db_*_password"):
+        shutil.copy(password, settings.installation.secrets)
     return World(settings=settings, environ=environ)
 
 
