@@ -111,19 +111,14 @@ class Consumer:
         the bus holds it up for longer than two seconds.
         """
         try:
-            await until(stop, self._turns(stop), grace=LAST_SECONDS)
+            await until(stop, self._turns(stop), grace=LAST_SECONDS, wake=self._wake)
         finally:
             if self._subscription is not None:
                 await self._subscription.close()
 
     async def _turns(self, stop: asyncio.Event) -> None:
-        stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._wake())
-        try:
-            while not stop.is_set():
-                await self._turn(stop)
-        finally:
-            stopping.cancel()
+        while not stop.is_set():
+            await self._turn(stop)
 
     async def _turn(self, stop: asyncio.Event) -> None:
         try:

@@ -64,7 +64,7 @@ class Relay:
 
         A bus that does not answer holds up the end for two seconds at most.
         """
-        await until(stop, self._turns(stop), grace=LAST_SECONDS)
+        await until(stop, self._turns(stop), grace=LAST_SECONDS, wake=self._wakeup.set)
         await self._last_turn()
 
     async def check(self) -> None:
@@ -73,13 +73,8 @@ class Relay:
             raise PawlError("unavailable", "events could not be published when last tried")
 
     async def _turns(self, stop: asyncio.Event) -> None:
-        stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._wakeup.set())
-        try:
-            while not stop.is_set():
-                await self._turn(stop)
-        finally:
-            stopping.cancel()
+        while not stop.is_set():
+            await self._turn(stop)
 
     async def _turn(self, stop: asyncio.Event) -> None:
         self._wakeup.clear()
