@@ -8,7 +8,6 @@ and that all are signed by the authority that all are told of.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from libs.process.env import EXIT_BAD_CONFIG, ConfigError
+from libs.process.files import write_atomically
 from libs.rpc.tls import dns_names
 from libs.rpc.tokens import SERVICES
 
@@ -241,20 +241,9 @@ def _write(directory: Path, name: str, pair: _Pair) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _replace(directory / f"{name}.key", key, mode=0o600)
+    write_atomically(directory / f"{name}.key", key, mode=0o600)
     certificate = pair.certificate.public_bytes(serialization.Encoding.PEM)
-    _replace(directory / f"{name}.crt", certificate, mode=0o644)
-
-
-def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    partial = path.with_name(f".{path.name}.new")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_atomically(directory / f"{name}.crt", certificate, mode=0o644)
 
 
 def main(arguments: list[str]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libs.cli.up.files import write_atomically
+from libs.process.files import write_atomically
 
 FILE_MODE = 0o400
 DIRECTORY_MODE = 0o500

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from libs.cli.deploy.hand_out import Holder
 from libs.cli.up.data_dir import DataDir
-from libs.cli.up.files import write_atomically
 from libs.cli.up.services import MODULES
 from libs.db.roles import SERVICES as WITH_DATABASE
 from libs.db.roles import service_dsn, to_url
 from libs.process.env import Env
+from libs.process.files import write_atomically
 
 PASSWORD_BYTES = 32
 DATABASE = "pawl"

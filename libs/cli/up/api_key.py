@@ -6,9 +6,9 @@ import asyncio
 import json
 from pathlib import Path
 
-from libs.cli.up.files import write_atomically
 from libs.cli.up.services import Installation
 from libs.process.env import ConfigError
+from libs.process.files import write_atomically
 
 TENANT = "default"
 TIER = "enterprise"

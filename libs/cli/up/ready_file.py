@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from libs.cli.up.files import write_atomically
 from libs.cli.up.processes import mark_of
+from libs.process.files import write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from libs.cli.up.api_key import ensure_api_key
 from libs.cli.up.console import UpConsole, readable
 from libs.cli.up.data_dir import DataDir
 from libs.cli.up.database import DATABASE_URL, PostgresProcess, Preparation
-from libs.cli.up.files import check_writable
 from libs.cli.up.leftovers import end_leftovers
 from libs.cli.up.ports import choose_http_port, choose_ports
 from libs.cli.up.processes import mark_of
@@ -31,6 +30,7 @@ from libs.core.errors import PawlError
 from libs.db.roles import INSPECTOR, service_dsn
 from libs.process.child import ChildSpec
 from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError, Env
+from libs.process.files import check_writable
 
 START_SECONDS = 120.0
 STOP_SECONDS = {"executor": 10.0}

@@ -10,11 +10,11 @@ import pytest
 
 from libs.cli.up import ready_file
 from libs.cli.up.data_dir import DataDir, default_data_dir
-from libs.cli.up.files import check_writable, write_atomically
 from libs.cli.up.processes import ProcessMark, environment_of, mark_of
 from libs.cli.up.ready_file import Instance, PostgresEntry, ReadyFile
 from libs.cli.up.state import State, StateFile
 from libs.process.env import ConfigError
+from libs.process.files import check_writable, write_atomically
 
 
 def make_ready(pid: int) -> ReadyFile:
