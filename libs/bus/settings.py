@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from libs.process.env import Env
@@ -22,6 +23,14 @@ class BusSettings:
     driver: str = POSTGRES
     kafka_bootstrap: str = ""
     kafka_prefix: str = ""
+
+
+def bus_from_env(values: Mapping[str, str]) -> BusSettings:
+    """Read and check the settings of the bus alone; ConfigError names every bad variable."""
+    env = Env(values)
+    settings = read_bus(env)
+    env.check()
+    return settings
 
 
 def read_bus(env: Env) -> BusSettings:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from libs.bus.settings import KAFKA, BusSettings, read_bus
+from libs.bus.settings import KAFKA, BusSettings, bus_from_env
 from libs.bus.topics import TOPICS
 from libs.cli.output import console, styled, table
 from libs.core.errors import PawlError
-from libs.process.env import Env
 
 BrokerTopics = tuple[tuple[str, str, str], ...]
 """Of each topic its name on the brokers, what became of it, and how it is now."""
@@ -20,9 +19,7 @@ def apply_topics(environ: Mapping[str, str]) -> int:
 
     ConfigError names every setting that is missing or malformed.
     """
-    env = Env(environ)
-    settings = read_bus(env)
-    env.check()
+    settings = bus_from_env(environ)
     out = console()
     if settings.driver != KAFKA:
         out.print("PAWL_BUS is postgres: its topics are made by `pawl migrate`.")

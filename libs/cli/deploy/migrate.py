@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import psycopg
 
-from libs.bus.settings import KAFKA, read_bus
+from libs.bus.settings import KAFKA, bus_from_env
 from libs.cli.deploy.hand_out import hand_out
 from libs.cli.deploy.installation import DeploySettings, holders_with_database
 from libs.cli.topics import ensure_topics
@@ -55,9 +55,7 @@ def _owner_dsn(settings: DeploySettings, environ: Mapping[str, str]) -> str:
 
 
 async def _make_topics(environ: Mapping[str, str]) -> None:
-    env = Env(environ)
-    bus = read_bus(env)
-    env.check()
+    bus = bus_from_env(environ)
     if bus.driver == KAFKA:
         for name, outcome, detail in await ensure_topics(bus):
             print(f"topic {name} {outcome}: {detail}", flush=True)

@@ -13,7 +13,7 @@ from importlib.metadata import version as release_of
 from pathlib import Path
 from typing import Any
 
-from libs.bus.settings import KAFKA, read_bus
+from libs.bus.settings import KAFKA, bus_from_env
 from libs.cli.topics import ensure_topics
 from libs.cli.up import ready_file
 from libs.cli.up.api_key import ensure_api_key
@@ -29,7 +29,7 @@ from libs.cli.up.supervisor import ServiceProcess, StartFailedError, Supervised,
 from libs.core.errors import PawlError
 from libs.db.roles import INSPECTOR, service_dsn
 from libs.process.child import ChildSpec
-from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError, Env
+from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError
 from libs.process.files import check_writable
 
 START_SECONDS = 120.0
@@ -180,9 +180,7 @@ class _Up:
 
     async def _prepare_topics(self) -> None:
         """On Kafka: make the topics. ConfigError when there are others by their names."""
-        env = Env(self._options.environ)
-        settings = read_bus(env)
-        env.check()
+        settings = bus_from_env(self._options.environ)
         if settings.driver != KAFKA:
             return
         try:
