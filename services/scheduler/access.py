@@ -10,6 +10,7 @@ WORK_SERVICE = "pawl.scheduler.v1.WorkService"
 ACCESS: dict[str, frozenset[str]] = {
     f"/{SCHEDULER_SERVICE}/SubmitTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/GetTask": frozenset({CALLER}),
+    f"/{SCHEDULER_SERVICE}/CancelTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/GetTrace": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/WatchEvents": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/RepublishEvents": frozenset({CALLER}),

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from libs.pb.pawl.plan.v1 import plan_pb2 as _plan_pb2
 from libs.pb.pawl.scheduler.v1 import task_pb2 as _task_pb2
@@ -34,6 +35,8 @@ class SubmitTaskRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     REQUEST_FINGERPRINT_FIELD_NUMBER: _builtins.int
     WAIT_SECONDS_FIELD_NUMBER: _builtins.int
+    SCHEDULED_AT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     task_input_json: _builtins.str
     """Required. The input as JSON text; an object."""
     plan_json: _builtins.str
@@ -50,6 +53,14 @@ class SubmitTaskRequest(_message.Message):
     def asked(self) -> _plan_pb2.Limits:
         """Optional. Limits asked for beside the plan. Unset fields: the tier's defaults."""
 
+    @_builtins.property
+    def scheduled_at(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Not before this time; until then the task is planned. Unset or past: at once. At most 366 days ahead."""
+
+    @_builtins.property
+    def agent(self) -> Global___AgentRef:
+        """Optional. The agent that the task belongs to. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -60,10 +71,12 @@ class SubmitTaskRequest(_message.Message):
         idempotency_key: _builtins.str | None = ...,
         request_fingerprint: _builtins.str = ...,
         wait_seconds: _builtins.float = ...,
+        scheduled_at: _timestamp_pb2.Timestamp | None = ...,
+        agent: Global___AgentRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_plan_json", b"_plan_json", "asked", b"asked", "idempotency_key", b"idempotency_key", "plan_json", b"plan_json"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_plan_json", b"_plan_json", "agent", b"agent", "asked", b"asked", "idempotency_key", b"idempotency_key", "plan_json", b"plan_json", "scheduled_at", b"scheduled_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_plan_json", b"_plan_json", "asked", b"asked", "idempotency_key", b"idempotency_key", "plan_json", b"plan_json", "priority", b"priority", "request_fingerprint", b"request_fingerprint", "task_input_json", b"task_input_json", "wait_seconds", b"wait_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_plan_json", b"_plan_json", "agent", b"agent", "asked", b"asked", "idempotency_key", b"idempotency_key", "plan_json", b"plan_json", "priority", b"priority", "request_fingerprint", b"request_fingerprint", "scheduled_at", b"scheduled_at", "task_input_json", b"task_input_json", "wait_seconds", b"wait_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__idempotency_key: _TypeAlias = _typing.Literal["idempotency_key"]  # noqa: Y015
     _WhichOneofArgType__idempotency_key: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key"]  # noqa: Y015
@@ -75,6 +88,34 @@ class SubmitTaskRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__plan_json) -> _WhichOneofReturnType__plan_json | None: ...
 
 Global___SubmitTaskRequest: _TypeAlias = SubmitTaskRequest  # noqa: Y015
+
+@_typing.final
+class AgentRef(_message.Message):
+    """An agent, with what its manifest says of its tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_TASKS_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """Required. The agent's id, a UUID."""
+    max_concurrent_tasks: _builtins.int
+    """Optional. How many of its tasks run at once. Unset: only the tenant's limit counts."""
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        max_concurrent_tasks: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_tasks", b"_max_concurrent_tasks", "max_concurrent_tasks", b"max_concurrent_tasks"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_tasks", b"_max_concurrent_tasks", "agent_id", b"agent_id", "max_concurrent_tasks", b"max_concurrent_tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_concurrent_tasks: _TypeAlias = _typing.Literal["max_concurrent_tasks"]  # noqa: Y015
+    _WhichOneofArgType__max_concurrent_tasks: _TypeAlias = _typing.Literal["_max_concurrent_tasks", b"_max_concurrent_tasks"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_concurrent_tasks) -> _WhichOneofReturnType__max_concurrent_tasks | None: ...
+
+Global___AgentRef: _TypeAlias = AgentRef  # noqa: Y015
 
 @_typing.final
 class SubmitTaskResponse(_message.Message):
@@ -153,6 +194,52 @@ class GetTaskResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetTaskResponse: _TypeAlias = GetTaskResponse  # noqa: Y015
+
+@_typing.final
+class CancelTaskRequest(_message.Message):
+    """Names a task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Required. The task's id, a UUID."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelTaskRequest: _TypeAlias = CancelTaskRequest  # noqa: Y015
+
+@_typing.final
+class CancelTaskResponse(_message.Message):
+    """The task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task:
+        """Required. As it stands now."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelTaskResponse: _TypeAlias = CancelTaskResponse  # noqa: Y015
 
 @_typing.final
 class GetTraceRequest(_message.Message):

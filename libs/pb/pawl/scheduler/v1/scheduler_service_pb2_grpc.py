@@ -47,6 +47,11 @@ class SchedulerServiceStub:
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskRequest.SerializeToString,
                 response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskResponse.FromString,
                 _registered_method=True)
+        self.CancelTask = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/CancelTask',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CancelTaskRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CancelTaskResponse.FromString,
+                _registered_method=True)
         self.GetTrace = channel.unary_stream(
                 '/pawl.scheduler.v1.SchedulerService/GetTrace',
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTraceRequest.SerializeToString,
@@ -85,6 +90,18 @@ class SchedulerServiceServicer:
         """Read one task.
 
         Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelTask(self, request, context):
+        """End a task that has not ended. What runs is killed; no step starts once the request is committed.
+
+        Answers when the task is cancelled, at the latest after 6 s: then it may still be running, and will be cancelled.
+        A step that had closed by itself stays recorded. Asked again, it waits for the same end.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has ended already), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: tasks:write), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +150,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.GetTask,
                     request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskRequest.FromString,
                     response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskResponse.SerializeToString,
+            ),
+            'CancelTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTask,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CancelTaskRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CancelTaskResponse.SerializeToString,
             ),
             'GetTrace': grpc.unary_stream_rpc_method_handler(
                     servicer.GetTrace,
@@ -207,6 +229,33 @@ class SchedulerService:
             '/pawl.scheduler.v1.SchedulerService/GetTask',
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskRequest.SerializeToString,
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/CancelTask',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CancelTaskRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CancelTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

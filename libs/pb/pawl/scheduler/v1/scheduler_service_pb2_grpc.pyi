@@ -48,6 +48,14 @@ class SchedulerServiceStub:
 
     Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
+    CancelTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelTaskRequest, _scheduler_service_pb2.CancelTaskResponse]
+    """End a task that has not ended. What runs is killed; no step starts once the request is committed.
+
+    Answers when the task is cancelled, at the latest after 6 s: then it may still be running, and will be cancelled.
+    A step that had closed by itself stays recorded. Asked again, it waits for the same end.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has ended already), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: tasks:write), UNAVAILABLE.
+    """
     GetTrace: _grpc.UnaryStreamMultiCallable[_scheduler_service_pb2.GetTraceRequest, _scheduler_service_pb2.GetTraceResponse]
     """Read one task's trace in pages; all pages show one committed moment.
 
@@ -87,6 +95,14 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Read one task.
 
     Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    CancelTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelTaskRequest, _scheduler_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
+    """End a task that has not ended. What runs is killed; no step starts once the request is committed.
+
+    Answers when the task is cancelled, at the latest after 6 s: then it may still be running, and will be cancelled.
+    A step that had closed by itself stays recorded. Asked again, it waits for the same end.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has ended already), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: tasks:write), UNAVAILABLE.
     """
     GetTrace: _aio.UnaryStreamMultiCallable[_scheduler_service_pb2.GetTraceRequest, _scheduler_service_pb2.GetTraceResponse]  # type: ignore[assignment]
     """Read one task's trace in pages; all pages show one committed moment.
@@ -136,6 +152,20 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Read one task.
 
         Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+        """
+
+    @_abc_1.abstractmethod
+    def CancelTask(
+        self,
+        request: _scheduler_service_pb2.CancelTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.CancelTaskResponse, _abc.Awaitable[_scheduler_service_pb2.CancelTaskResponse]]:
+        """End a task that has not ended. What runs is killed; no step starts once the request is committed.
+
+        Answers when the task is cancelled, at the latest after 6 s: then it may still be running, and will be cancelled.
+        A step that had closed by itself stays recorded. Asked again, it waits for the same end.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has ended already), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: tasks:write), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

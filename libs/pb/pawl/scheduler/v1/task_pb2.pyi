@@ -64,6 +64,46 @@ TASK_STATE_CANCELLED: TaskState.ValueType  # 7
 """Terminal. Stopped on request."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
 
+class _WaitReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_REASON_UNSPECIFIED: _WaitReason.ValueType  # 0
+    """Never sent."""
+    WAIT_REASON_SCHEDULED: _WaitReason.ValueType  # 1
+    """Its time has not come."""
+    WAIT_REASON_NO_EXECUTOR: _WaitReason.ValueType  # 2
+    """No living executor offers all of its tools."""
+    WAIT_REASON_TENANT_LIMIT: _WaitReason.ValueType  # 3
+    """The tenant runs as many tasks as it may."""
+    WAIT_REASON_AGENT_LIMIT: _WaitReason.ValueType  # 4
+    """The agent runs as many tasks as it may."""
+    WAIT_REASON_NO_SLOT: _WaitReason.ValueType  # 5
+    """Every executor that could take it is busy."""
+    WAIT_REASON_TURN: _WaitReason.ValueType  # 6
+    """It is about to be taken."""
+
+class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
+    """Why a task waits, by what would have to change first."""
+
+WAIT_REASON_UNSPECIFIED: WaitReason.ValueType  # 0
+"""Never sent."""
+WAIT_REASON_SCHEDULED: WaitReason.ValueType  # 1
+"""Its time has not come."""
+WAIT_REASON_NO_EXECUTOR: WaitReason.ValueType  # 2
+"""No living executor offers all of its tools."""
+WAIT_REASON_TENANT_LIMIT: WaitReason.ValueType  # 3
+"""The tenant runs as many tasks as it may."""
+WAIT_REASON_AGENT_LIMIT: WaitReason.ValueType  # 4
+"""The agent runs as many tasks as it may."""
+WAIT_REASON_NO_SLOT: WaitReason.ValueType  # 5
+"""Every executor that could take it is busy."""
+WAIT_REASON_TURN: WaitReason.ValueType  # 6
+"""It is about to be taken."""
+Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
+
 @_typing.final
 class Task(_message.Message):
     """One run of a plan."""
@@ -89,6 +129,11 @@ class Task(_message.Message):
     PLAN_HASH_FIELD_NUMBER: _builtins.int
     TASK_HASH_FIELD_NUMBER: _builtins.int
     PLANNER_NOTE_FIELD_NUMBER: _builtins.int
+    SCHEDULED_AT_FIELD_NUMBER: _builtins.int
+    CANCEL_REQUESTED_AT_FIELD_NUMBER: _builtins.int
+    TOKENS_USED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUIDv7."""
     tenant_id: _builtins.str
@@ -117,6 +162,10 @@ class Task(_message.Message):
     """Output only. Hash of the ended task, hex. Empty: not ended."""
     planner_note: _builtins.str
     """Output only. A remark of the planner. Unset: none."""
+    tokens_used: _builtins.int
+    """Output only. Model tokens used so far."""
+    agent_id: _builtins.str
+    """Output only. The agent that it belongs to. Unset: none."""
     @_builtins.property
     def plan(self) -> _plan_pb2.Plan:
         """Output only. The frozen plan. Unset: not planned yet."""
@@ -136,6 +185,18 @@ class Task(_message.Message):
     @_builtins.property
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it reached its terminal state. Unset: not yet."""
+
+    @_builtins.property
+    def scheduled_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. Not before this time. Unset: at once."""
+
+    @_builtins.property
+    def cancel_requested_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When somebody asked to cancel it. Unset: nobody did."""
+
+    @_builtins.property
+    def waiting(self) -> Global___Waiting:
+        """Output only. Why it waits. Set by GetTask while it waits for its time or for an executor."""
 
     def __init__(
         self,
@@ -159,17 +220,26 @@ class Task(_message.Message):
         plan_hash: _builtins.str = ...,
         task_hash: _builtins.str = ...,
         planner_note: _builtins.str | None = ...,
+        scheduled_at: _timestamp_pb2.Timestamp | None = ...,
+        cancel_requested_at: _timestamp_pb2.Timestamp | None = ...,
+        tokens_used: _builtins.int = ...,
+        waiting: Global___Waiting | None = ...,
+        agent_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_planner_note", b"_planner_note", "_replay_of_task_id", b"_replay_of_task_id", "_result_json", b"_result_json", "created_at", b"created_at", "execution_started_at", b"execution_started_at", "failure", b"failure", "finished_at", b"finished_at", "plan", b"plan", "planner_note", b"planner_note", "replay_of_task_id", b"replay_of_task_id", "result_json", b"result_json"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_planner_note", b"_planner_note", "_replay_of_task_id", b"_replay_of_task_id", "_result_json", b"_result_json", "agent_id", b"agent_id", "cancel_requested_at", b"cancel_requested_at", "created_at", b"created_at", "execution_started_at", b"execution_started_at", "failure", b"failure", "finished_at", b"finished_at", "plan", b"plan", "planner_note", b"planner_note", "replay_of_task_id", b"replay_of_task_id", "result_json", b"result_json", "scheduled_at", b"scheduled_at", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_planner_note", b"_planner_note", "_replay_of_task_id", b"_replay_of_task_id", "_result_json", b"_result_json", "cost_usd", b"cost_usd", "created_at", b"created_at", "execution_started_at", b"execution_started_at", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "input_json", b"input_json", "mode", b"mode", "plan", b"plan", "plan_hash", b"plan_hash", "planned_by", b"planned_by", "planner_note", b"planner_note", "priority", b"priority", "replay_of_task_id", b"replay_of_task_id", "result_json", b"result_json", "seq", b"seq", "state", b"state", "task_hash", b"task_hash", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_planner_note", b"_planner_note", "_replay_of_task_id", b"_replay_of_task_id", "_result_json", b"_result_json", "agent_id", b"agent_id", "cancel_requested_at", b"cancel_requested_at", "cost_usd", b"cost_usd", "created_at", b"created_at", "execution_started_at", b"execution_started_at", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "input_json", b"input_json", "mode", b"mode", "plan", b"plan", "plan_hash", b"plan_hash", "planned_by", b"planned_by", "planner_note", b"planner_note", "priority", b"priority", "replay_of_task_id", b"replay_of_task_id", "result_json", b"result_json", "scheduled_at", b"scheduled_at", "seq", b"seq", "state", b"state", "task_hash", b"task_hash", "tenant_id", b"tenant_id", "tokens_used", b"tokens_used", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
+    _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
     _WhichOneofReturnType__planner_note: _TypeAlias = _typing.Literal["planner_note"]  # noqa: Y015
     _WhichOneofArgType__planner_note: _TypeAlias = _typing.Literal["_planner_note", b"_planner_note"]  # noqa: Y015
     _WhichOneofReturnType__replay_of_task_id: _TypeAlias = _typing.Literal["replay_of_task_id"]  # noqa: Y015
     _WhichOneofArgType__replay_of_task_id: _TypeAlias = _typing.Literal["_replay_of_task_id", b"_replay_of_task_id"]  # noqa: Y015
     _WhichOneofReturnType__result_json: _TypeAlias = _typing.Literal["result_json"]  # noqa: Y015
     _WhichOneofArgType__result_json: _TypeAlias = _typing.Literal["_result_json", b"_result_json"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_id) -> _WhichOneofReturnType__agent_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__planner_note) -> _WhichOneofReturnType__planner_note | None: ...
     @_typing.overload
@@ -178,6 +248,38 @@ class Task(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__result_json) -> _WhichOneofReturnType__result_json | None: ...
 
 Global___Task: _TypeAlias = Task  # noqa: Y015
+
+@_typing.final
+class Waiting(_message.Message):
+    """What a waiting task waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    reason: Global___WaitReason.ValueType
+    """Required. Why."""
+    detail: _builtins.str
+    """Required. The same in a sentence, with the numbers."""
+    position: _builtins.int
+    """Optional. How many tasks of the whole queue come before it, plus one. Unset: not queued yet, or beyond 10,000."""
+    def __init__(
+        self,
+        *,
+        reason: Global___WaitReason.ValueType = ...,
+        detail: _builtins.str = ...,
+        position: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "detail", b"detail", "position", b"position", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
+
+Global___Waiting: _TypeAlias = Waiting  # noqa: Y015
 
 @_typing.final
 class TaskEvent(_message.Message):

@@ -68,6 +68,9 @@ class WorkRequest(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    leaving: _builtins.bool
+    """True: this boot is over and nothing of it runs any more; what it holds is freed at once. Last message only."""
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Required as the first message, never again."""
@@ -86,10 +89,11 @@ class WorkRequest(_message.Message):
         hello: Global___Hello | None = ...,
         reports: _abc.Iterable[Global___StepReport] | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "leaving", b"leaving", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -245,6 +249,7 @@ class StepFinished(_message.Message):
     STEP_HASH_FIELD_NUMBER: _builtins.int
     SCHEMA_FAILURES_JSON_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     step_index: _builtins.int
     """Required. From 1."""
     resolved_input_json: _builtins.str
@@ -257,6 +262,8 @@ class StepFinished(_message.Message):
     """Optional. What input or output broke of its schema, as a JSON array. Empty: nothing."""
     cost_usd: _builtins.float
     """Optional. Cost of the step in US dollars. Unset: 0."""
+    tokens: _builtins.int
+    """Model tokens of the step. Unset: 0."""
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Optional. Why it failed. Unset: it succeeded."""
@@ -271,10 +278,11 @@ class StepFinished(_message.Message):
         step_hash: _builtins.str = ...,
         schema_failures_json: _builtins.str = ...,
         cost_usd: _builtins.float = ...,
+        tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "failure", b"failure", "output_json", b"output_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "cost_usd", b"cost_usd", "failure", b"failure", "output_json", b"output_json", "resolved_input_json", b"resolved_input_json", "schema_failures_json", b"schema_failures_json", "step_hash", b"step_hash", "step_index", b"step_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "cost_usd", b"cost_usd", "failure", b"failure", "output_json", b"output_json", "resolved_input_json", b"resolved_input_json", "schema_failures_json", b"schema_failures_json", "step_hash", b"step_hash", "step_index", b"step_index", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__output_json: _TypeAlias = _typing.Literal["output_json"]  # noqa: Y015
     _WhichOneofArgType__output_json: _TypeAlias = _typing.Literal["_output_json", b"_output_json"]  # noqa: Y015
@@ -291,7 +299,7 @@ class TaskEnd(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     state: _task_pb2.TaskState.ValueType
-    """Required. Succeeded or failed."""
+    """Required. Succeeded or failed; cancelled only after a stop that asked for it, once the step is dead."""
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Optional. Required when failed."""
@@ -410,6 +418,8 @@ class Assignment(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TOKENS_USED_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Required. The task."""
     tenant_id: _builtins.str
@@ -430,6 +440,10 @@ class Assignment(_message.Message):
     """Optional. W3C traceparent of the submit. Empty: none."""
     request_id: _builtins.str
     """Optional. The request that submitted the task, for logs. Empty: unknown."""
+    tokens_used: _builtins.int
+    """Optional. Model tokens that closed steps used. Unset: 0."""
+    cost_usd: _builtins.float
+    """Optional. What closed steps cost in US dollars. Unset: 0."""
     @_builtins.property
     def plan(self) -> _plan_pb2.Plan:
         """Required. The frozen plan."""
@@ -463,10 +477,12 @@ class Assignment(_message.Message):
         mode: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        tokens_used: _builtins.int = ...,
+        cost_usd: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_output_json", b"closed_output_json", "created_at", b"created_at", "last_step_hash", b"last_step_hash", "lease_token", b"lease_token", "mode", b"mode", "plan", b"plan", "plan_hash", b"plan_hash", "request_id", b"request_id", "seconds_left", b"seconds_left", "task_id", b"task_id", "task_input_json", b"task_input_json", "tenant_id", b"tenant_id", "tool_set", b"tool_set", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_output_json", b"closed_output_json", "cost_usd", b"cost_usd", "created_at", b"created_at", "last_step_hash", b"last_step_hash", "lease_token", b"lease_token", "mode", b"mode", "plan", b"plan", "plan_hash", b"plan_hash", "request_id", b"request_id", "seconds_left", b"seconds_left", "task_id", b"task_id", "task_input_json", b"task_input_json", "tenant_id", b"tenant_id", "tokens_used", b"tokens_used", "tool_set", b"tool_set", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,22 +527,28 @@ class Stop(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Required. The task."""
     lease_token: _builtins.int
     """Required. The token under which it is to be stopped."""
     reason: _builtins.str
     """Required. Why, for the log."""
+    cancel: _builtins.bool
+    """True: the task is being cancelled; kill its step, then report its end as cancelled. False: it is no longer this
+    executor's; nothing is to be reported.
+    """
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         lease_token: _builtins.int = ...,
         reason: _builtins.str = ...,
+        cancel: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_token", b"lease_token", "reason", b"reason", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "lease_token", b"lease_token", "reason", b"reason", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
