@@ -57,14 +57,18 @@ class Stores:
     async def connect(self, **changes: Any) -> Stream:
         """A stream that has said hello."""
         stream = make_stream(**changes)
-        assert await self.work.hello(stream)
+        assert await self.work.hello(stream) is not None
         return stream
+
+    async def claim(self, stream: Stream, *, slots: int = 1) -> tuple[Assigned, ...]:
+        """What a claim takes."""
+        return (await self.work.claim(stream, slots=slots)).tasks
 
     async def start(self, *, steps: int = 3, begun: int = 0) -> tuple[Stream, Assigned]:
         """A claimed task; with `begun` its first steps are closed and that one is open."""
         await self.insert_task(steps=steps)
         stream = await self.connect()
-        (task,) = await self.work.claim(stream, slots=1)
+        (task,) = await self.claim(stream)
         if begun:
             assert await self.report(stream, task, begins=1) is Verdict.OK
         for step in range(1, begun):
