@@ -29,6 +29,7 @@ from services.scheduler.model import (
     Verdict,
 )
 from services.scheduler.store import TaskStore
+from services.scheduler.sweep_store import SweepStore
 from services.scheduler.work_store import WorkStore
 from tests.scheduler_world import MATH, TENANT, ask, make_plan
 from tests.servers import Database
@@ -47,6 +48,7 @@ class Stores:
     hot: Pool
     tasks: TaskStore
     work: WorkStore
+    sweeps: SweepStore
 
     async def insert_task(self, **changes: Any) -> StoredTask:
         """A queued task of three steps."""
@@ -203,4 +205,5 @@ async def scheduler_stores(database: Database) -> AsyncIterator[Stores]:
             hot=hot,
             tasks=TaskStore(hot=hot, pool=pool),
             work=WorkStore(hot, lease_seconds=LEASE_SECONDS),
+            sweeps=SweepStore(hot, lease_seconds=LEASE_SECONDS),
         )
