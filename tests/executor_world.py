@@ -102,6 +102,25 @@ class Gate:
         return {"input": arguments}
 
 
+class Stubborn:
+    """A tool call that does not end when it is stopped, only when it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.open = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def call(self, arguments: dict[str, Json], context: ToolContext) -> Json:
+        del context
+        self.entered.set()
+        while not self.open.is_set():
+            try:
+                await self.open.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+        return {"input": arguments}
+
+
 class FakeReporter:
     """Acknowledges reports with the given statuses, then with OK; remembers the reports."""
 

@@ -35,6 +35,7 @@ _ACKS = {
 _ENDS = {
     TaskState.SUCCEEDED: task_pb2.TASK_STATE_SUCCEEDED,
     TaskState.FAILED: task_pb2.TASK_STATE_FAILED,
+    TaskState.CANCELLED: task_pb2.TASK_STATE_CANCELLED,
 }
 
 

@@ -77,7 +77,9 @@ class StepOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEnd:
-    """How a task ended here: succeeded, or failed with a failure."""
+    """How a task ended here: succeeded, failed with a failure, or cancelled because that was
+    asked.
+    """
 
     state: TaskState
     failure: Failure | None = None
