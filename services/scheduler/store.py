@@ -14,6 +14,7 @@ from libs.core.errors import Failure
 from libs.core.plan import plan_from_json
 from libs.db.engine import Connection, Pool, transaction
 from libs.db.queries import load_queries
+from libs.process.crash_points import pass_crash_point
 from services.scheduler.model import IdempotencyKey, NewTask, StoredEvent, StoredStep, StoredTask
 from services.scheduler.rows import stored_event, stored_step, stored_task, submit_parameters
 
@@ -45,6 +46,7 @@ class TaskStore:
         async with transaction(self._hot) as connection:
             if await _submit(connection, task) is None:
                 return None
+            pass_crash_point("idem.after_insert")
             parameters = {
                 "id": task.id,
                 "tenant_id": task.tenant_id,
