@@ -7,6 +7,7 @@ from uuid import UUID
 
 from libs.core.errors import PawlError
 from libs.core.lifecycle import TaskState
+from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from libs.rpc.context import Caller, require_scope
 from services.scheduler.convert import no_such_task
@@ -56,6 +57,7 @@ class CancelService:
         return task
 
     def _tell(self, task: StoredTask) -> None:
+        pass_crash_point("cancel.after_commit_before_kill")
         log.debug("task cancelled", task_id=str(task.id), state=task.state.value)
         if task.state is TaskState.CANCELLED:
             TASKS.labels(task.state.value).inc()

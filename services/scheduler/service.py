@@ -11,6 +11,7 @@ from libs.core.errors import Failure, PawlError
 from libs.core.ids import new_id
 from libs.core.lifecycle import TaskState
 from libs.db.wakeups import Wakeup
+from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from libs.rpc.context import Caller, current, require_scope
 from services.scheduler.admission import (
@@ -146,6 +147,7 @@ class TaskService:
             yield TracePart(steps=((step, tools[name]),))
 
     async def _write(self, task: NewTask, planned: FrozenPlan | Failure) -> StoredTask | None:
+        pass_crash_point("create.before_commit")
         if isinstance(planned, Failure):
             failure = with_progress(planned, step_count=0, succeeded=0)
             stored = await self._store.submit_failed(task, failure)
@@ -153,6 +155,7 @@ class TaskService:
             stored = await self._store.submit(task)
         if stored is None:
             return None
+        pass_crash_point("create.after_commit_before_reply")
         TASKS.labels(stored.state.value).inc()
         log.debug("task stored", task_id=str(stored.id), state=stored.state.value)
         self._signals.committed()

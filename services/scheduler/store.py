@@ -15,6 +15,7 @@ from libs.core.lifecycle import TaskState
 from libs.core.plan import plan_from_json
 from libs.db.engine import Connection, Pool, transaction
 from libs.db.queries import load_queries
+from libs.process.crash_points import pass_crash_point
 from services.scheduler.judgement import CANCEL_GRACE_SECONDS
 from services.scheduler.model import IdempotencyKey, NewTask, StoredEvent, StoredStep, StoredTask
 from services.scheduler.rows import stored_event, stored_step, stored_task, submit_parameters
@@ -48,6 +49,7 @@ class TaskStore:
         async with transaction(self._hot) as connection:
             if await _submit(connection, task) is None:
                 return None
+            pass_crash_point("idem.after_insert")
             parameters = {
                 "id": task.id,
                 "tenant_id": task.tenant_id,

@@ -13,6 +13,7 @@ from uuid import UUID
 from libs.core.lifecycle import TaskState
 from libs.db.outage import Outage, is_outage, pause
 from libs.db.wakeups import Wakeup
+from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from services.scheduler.judgement import JudgedTask, Settlement, judge_due, judge_lost
 from services.scheduler.metrics import LOST, TASKS
@@ -84,7 +85,10 @@ class Sweeper:
 
     async def _settle_lost(self) -> None:
         while tasks := await self._store.lost_tasks():
-            if not await self._settle(tasks, [judge_lost(task) for task in tasks]):
+            pass_crash_point("lost.before_settle")
+            settled = await self._settle(tasks, [judge_lost(task) for task in tasks])
+            pass_crash_point("lost.after_settle")
+            if not settled:
                 # All of them have changed meanwhile: whoever did that, or the next sweep, sees on.
                 break
         await self._store.settle_boots()

@@ -10,6 +10,7 @@ from uuid import UUID
 from libs.core.errors import PawlError
 from libs.db.outage import Outage, is_outage
 from libs.db.wakeups import Wakeup
+from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from libs.process.tracing import trace_id_of
 from services.scheduler.metrics import CLAIMS, TASKS
@@ -267,6 +268,7 @@ class WorkSession:
                 if is_worth_asking:
                     continue
                 return
+            pass_crash_point("queue.after_claim")
             TASKS.labels("running").inc(len(tasks))
             self._signals.committed(changed=[task.task_id for task in tasks])
             self.assign(tasks)
@@ -336,6 +338,8 @@ class WorkSession:
             if report.lease_token != task.lease_token:
                 return Verdict.STALE_LEASE
             row = written_form(report, task=task, progress=progress, boot_id=self.stream.boot_id)
+            if report.end is not None:
+                pass_crash_point("finish.before_commit")
             fate: Fate = await self._writers.put(row)
         except (MalformedReportError, ReportRefusedError) as error:
             return await self._broken(task, progress, error)
