@@ -17,6 +17,7 @@ from libs.bus.statements import statements
 from libs.bus.topics import DAY_SECONDS, TOPICS
 from libs.db.engine import Connection, Pool, transaction
 from libs.db.outage import Outage, is_outage, pause
+from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from libs.process.tracing import span, trace_id_of
 from libs.process.until import until
@@ -158,6 +159,7 @@ class Consumer:
         except _HandlerError as error:
             log.warning("batch is handled again one by one", group=self._group, exc_info=error)
             await self._transact(subscription, batch, items, failed=error)
+        pass_crash_point("consumer.after_db_before_offset")
         await subscription.committed(batch)
 
     def _read(self, batch: Batch) -> Iterable[_Item]:

@@ -23,6 +23,7 @@ from libs.bus.statements import statements
 from libs.bus.topics import TASK_EVENTS, TOPICS
 from libs.core.errors import PawlError
 from libs.db.engine import Connection, Pool
+from libs.process.crash_points import pass_crash_point
 
 MOVE_MOST_ROWS = 2_000
 TELL_REST_SECONDS = 0.02
@@ -137,6 +138,7 @@ class KafkaPublisher:
         if run is None:
             return Moved(events=0, oldest_age_seconds=0.0, is_more=False)
         await self._acknowledged(run)
+        pass_crash_point("outbox.after_send_before_mark")
         names = {"places": run.places, "task_ids": run.task_ids, "topic": TASK_EVENTS}
         await connection.execute(self._sql["close_outbox"], names)
         self._run = None

@@ -16,6 +16,7 @@ from libs.bus.statements import statements
 from libs.bus.topics import DEAD_LETTERS, TASK_EVENTS, TOPICS
 from libs.db.engine import Connection, Pool
 from libs.db.wakeups import Wakeup, Wakeups
+from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 
 CHANNEL = "pawl_bus"
@@ -53,6 +54,7 @@ class PostgresPublisher:
             row = await cursor.fetchone()
             if row is None or not row["rows"]:
                 return Moved(events=0, oldest_age_seconds=0.0, is_more=False)
+            pass_crash_point("outbox.after_send_before_mark")
             await connection.execute(
                 self._sql["notify_topic"], {"channel": CHANNEL, "topic": TASK_EVENTS}
             )

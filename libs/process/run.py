@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+from libs.process.crash_points import arm_crash_points
 from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError
 from libs.process.logs import configure_logs, get_logger
 from libs.process.tracing import configure_tracing, stop_tracing
@@ -41,6 +42,7 @@ async def _guarded(main: Callable[[asyncio.Event], Awaitable[None]], *, service:
         loop.add_signal_handler(number, stop.set)
     try:
         configure_tracing(service, os.environ)
+        arm_crash_points(os.environ)
         await main(stop)
     except ConfigError as error:
         print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - read by whoever started it

@@ -12,6 +12,7 @@ from libs.core.errors import PawlError
 from libs.core.lifecycle import TaskState
 from libs.core.paging import Listing, page_size_of
 from libs.db.engine import Connection
+from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from libs.rpc.context import Caller, require_scope
 from services.artifact.blobs import BlobDamaged, Blobs
@@ -57,6 +58,7 @@ class Artifacts:
             raise await self._why_not(new)
         if (stored.type, stored.sha256) != (new.type, new.content.sha256):
             raise _place_taken(new)
+        pass_crash_point("artifact.after_row")
         return await self._whole(stored)
 
     async def _put_large(self, new: NewArtifact, blob_key: str) -> Artifact | None:
@@ -73,6 +75,7 @@ class Artifacts:
         except BlobDamaged as error:
             _note_damage(new.place, error.message)
             raise
+        pass_crash_point("artifact.after_blob_before_row")
         stored = await self._store.put(new, artifact_id=self._new_id(), blob_key=blob_key)
         return None if stored is None else replace(stored, data=new.content.data)
 

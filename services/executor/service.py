@@ -13,6 +13,7 @@ from libs.core.errors import Failure, FailureCode, StepFailed
 from libs.core.lifecycle import TaskState
 from libs.core.plan import Step
 from libs.core.tool_spec import ToolRef
+from libs.process.crash_points import pass_crash_point
 from services.executor.bounds import TASK_TIMEOUT, Bounds, bounds_of, check_steps
 from services.executor.cancellation import Cancellation
 from services.executor.model import AckStatus, Report, StepOutcome, TaskAssignment, TaskEnd
@@ -127,6 +128,8 @@ class _TaskRun:
         report = self._before(open_steps)
         while report is not None:
             status = await self._reporter.report(report)
+            if report.finished is not None:
+                pass_crash_point("step.after_commit")
             if not status.may_go_on or report.started_step_index is None:
                 return
             step, open_steps = open_steps[0], open_steps[1:]
@@ -134,6 +137,7 @@ class _TaskRun:
             report = Report(end=CANCELLED) if outcome is None else self._after(outcome, open_steps)
 
     async def _run_step(self, step: Step) -> StepOutcome | None:
+        pass_crash_point("step.after_record_before_call")
         outcome = await self._runner.run(
             StepWork(
                 assignment=self._assignment,
@@ -149,6 +153,7 @@ class _TaskRun:
         )
         if outcome is None:
             return None
+        pass_crash_point("step.after_call_before_commit")
         self._last_hash = outcome.step_hash
         self._used += outcome.used
         if outcome.output_json is not None:
@@ -167,6 +172,7 @@ class _TaskRun:
             return Report(end=beyond)
         if self._hands_over():
             return None
+        pass_crash_point("step.before_record")
         return Report(started_step_index=open_steps[0].step_index)
 
     def _after(self, outcome: StepOutcome, open_steps: tuple[Step, ...]) -> Report:

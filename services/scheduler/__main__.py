@@ -16,6 +16,7 @@ from libs.bus.outbox import OUTBOX_CHANNEL
 from libs.bus.postgres import CHANNEL as BUS_CHANNEL
 from libs.bus.postgres import PostgresBus
 from libs.bus.relay import Relay
+from libs.core.clock import SystemClock
 from libs.db.engine import Pool, open_pool, refuse_privileged
 from libs.db.outage import database_refusal
 from libs.db.wakeups import Wakeups
@@ -30,6 +31,7 @@ from libs.rpc.client import RpcChannel
 from libs.rpc.server import RpcServer
 from libs.rpc.tokens import ServiceTokens, TokenVerifier, load_private_key, load_public_keys
 from services.scheduler.access import ACCESS, SCHEDULER_SERVICE, WORK_SERVICE
+from services.scheduler.cancelling import CancelService
 from services.scheduler.clients import PlannerClient
 from services.scheduler.config import Settings
 from services.scheduler.dispatch import Dispatcher
@@ -40,6 +42,8 @@ from services.scheduler.republishing import Republishing
 from services.scheduler.server import SchedulerServicer
 from services.scheduler.service import TaskService
 from services.scheduler.store import TaskStore
+from services.scheduler.sweep_store import SweepStore
+from services.scheduler.sweeper import Sweeper
 from services.scheduler.wakeups import CHANNEL, Signals
 from services.scheduler.watching import WatchService
 from services.scheduler.work_server import WorkServicer
@@ -56,6 +60,7 @@ class Process:
 
     server: RpcServer
     dispatcher: Dispatcher
+    sweeper: Sweeper
     writers: ReportWriters
     signals: Signals
     tail: EventTail
@@ -120,13 +125,17 @@ def wire(settings: Settings, outside: Outside) -> Process:
     relay = Relay(outside.publisher)
     signals.on_commit(relay.wake)
     writers = ReportWriters(work.report, signals=signals)
-    dispatcher = Dispatcher(work, writers=writers, signals=signals)
+    sweeper = Sweeper(
+        SweepStore(outside.hot, lease_seconds=settings.lease_seconds), signals=signals
+    )
+    dispatcher = Dispatcher(work, writers=writers, signals=signals, sweeper=sweeper)
     tail = EventTail(_feed(outside), wakeups=outside.wakeups, signals=signals)
     service = TaskService(
         tasks,
         planner=PlannerClient(outside.planner),
         signals=signals,
         on_queued=dispatcher.queued,
+        clock=SystemClock(),
     )
     server = RpcServer(
         service=SERVICE,
@@ -138,6 +147,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
     )
     servicer = SchedulerServicer(
         service,
+        CancelService(tasks, signals=signals),
         WatchService(tasks, tail=tail, signals=signals),
         Republishing(tasks, bus=outside.bus, signals=signals),
     )
@@ -147,6 +157,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
     return Process(
         server=server,
         dispatcher=dispatcher,
+        sweeper=sweeper,
         writers=writers,
         signals=signals,
         tail=tail,
@@ -173,6 +184,7 @@ async def serve(process: Process, stop: asyncio.Event) -> None:
             group.create_task(process.writers.run(written))
             for loop in (process.wakeups, process.tail, process.relay, process.signals):
                 group.create_task(loop.run(told))
+            group.create_task(process.sweeper.run(stop))
             group.create_task(process.dispatcher.gauge(told))
             await process.server.start()
             group.create_task(watch_bus(_Leaving(process), _teller(process.server), stop))
@@ -184,6 +196,7 @@ async def serve(process: Process, stop: asyncio.Event) -> None:
             process.signals.close()
             process.tail.close()
             await process.server.stop()
+            await process.dispatcher.part()
             written.set()
             told.set()
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import psycopg
 
 from libs.db.outage import Outage, is_outage
+from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from services.scheduler.metrics import REPORT_BATCH, REPORTS, TASKS
 from services.scheduler.model import Fate, ReportRow, Verdict
@@ -138,6 +139,7 @@ class _Writer:
             fate = fates.get(task_id, _UNKNOWN)
             REPORTS.labels(fate.verdict.value).inc()
             if fate.ended is not None:
+                pass_crash_point("finish.after_commit_before_event_publish")
                 TASKS.labels(fate.ended.value).inc()
             if fate.verdict in {Verdict.OK, Verdict.LATE, Verdict.SEEN}:
                 is_end = fate.ended is not None or one.row.report.end is not None

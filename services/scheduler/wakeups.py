@@ -8,7 +8,7 @@ waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from uuid import UUID
@@ -22,10 +22,13 @@ from libs.process.logs import get_logger
 
 CHANNEL = "pawl_scheduler"
 
-# A payload must stay below 8,000 bytes; an id takes 39 of them.
-MOST_IDS = 180
+# A payload must stay below 8,000 bytes; an id takes 39 of them, with a token at most 50.
+MOST_IDS = 150
 
 Announce = Callable[[str, str], Awaitable[None]]
+OnCancel = Callable[[Iterable[UUID]], None]
+OnRevoke = Callable[[Mapping[UUID, int]], None]
+"""Told tasks with the lease token that is no longer good."""
 
 log = get_logger(__name__)
 
@@ -75,9 +78,15 @@ class Signals:
         self._announce = announce
         self._on_commit: list[Callable[[], None]] = []
         self._on_queue: list[Callable[[], None]] = []
+        self._on_end: list[Callable[[], None]] = []
+        self._on_cancel: list[OnCancel] = []
+        self._on_revoke: list[OnRevoke] = []
+        self._on_missed: list[Callable[[], None]] = []
         self._news = asyncio.Event()
         self._tell_changed: set[UUID] = set()
         self._tell_ended: set[UUID] = set()
+        self._tell_cancelling: set[UUID] = set()
+        self._tell_revoked: dict[UUID, int] = {}
         self._tell_queue = False
         self._tell_all = False
 
@@ -88,6 +97,22 @@ class Signals:
     def on_queue(self, listener: Callable[[], None]) -> None:
         """Call `listener` when another scheduler says that work waits."""
         self._on_queue.append(listener)
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when tasks have ended, here or elsewhere."""
+        self._on_end.append(listener)
+
+    def on_cancel(self, listener: OnCancel) -> None:
+        """Call `listener` with tasks whose steps are to be killed, wherever they run."""
+        self._on_cancel.append(listener)
+
+    def on_revoke(self, listener: OnRevoke) -> None:
+        """Call `listener` with tasks whose holder has lost them."""
+        self._on_revoke.append(listener)
+
+    def on_missed(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when something may have been missed."""
+        self._on_missed.append(listener)
 
     def committed(self, *, changed: Iterable[UUID] = (), ended: Iterable[UUID] = ()) -> None:
         """Events were committed: of tasks that others may know, and of some that ended with them.
@@ -108,6 +133,24 @@ class Signals:
         self._tell_queue = True
         self._news.set()
 
+    def work_has_come(self) -> None:
+        """Tell everybody that tasks were queued, or freed."""
+        self._look_at_queue()
+        self.work_waits()
+
+    def cancelling(self, task_ids: Iterable[UUID]) -> None:
+        """These tasks are to be cancelled; whoever runs their steps has to kill them."""
+        ids = set(task_ids)
+        self._cancel(ids)
+        self._tell_cancelling |= ids
+        self._news.set()
+
+    def revoked(self, tokens: Mapping[UUID, int]) -> None:
+        """Whoever held these tasks under these lease tokens, or older ones, holds them no more."""
+        self._revoke(tokens)
+        self._tell_revoked |= tokens
+        self._news.set()
+
     def heard(self, payload: str | None) -> None:
         """Take in a notification; None: some may have been missed."""
         if payload is None:
@@ -116,8 +159,11 @@ class Signals:
         try:
             said = orjson.loads(payload)
             by, everything, queue = said["by"], said.get("all"), said.get("queue")
-            changed = {UUID(text) for text in said.get("changed", ())}
-            ended = {UUID(text) for text in said.get("ended", ())}
+            changed, ended, cancelling = (
+                {UUID(text) for text in said.get(name, ())}
+                for name in ("changed", "ended", "cancelling")
+            )
+            revoked = dict(_with_token(text) for text in said.get("revoked", ()))
         except (ValueError, KeyError, TypeError, AttributeError):
             log.warning("notification not understood", payload=payload[:200])
             self._missed()
@@ -128,6 +174,8 @@ class Signals:
             self._missed()
             return
         self._hear(changed, ended)
+        self._cancel(cancelling)
+        self._revoke(revoked)
         if queue:
             self._look_at_queue()
 
@@ -169,18 +217,24 @@ class Signals:
             stopping.cancel()
 
     def _payloads(self) -> Iterator[str]:
-        changed, ended = self._tell_changed, self._tell_ended
+        told: dict[str, Iterable[object]] = {
+            "cancelling": self._tell_cancelling,
+            "revoked": [f"{task_id}:{token}" for task_id, token in self._tell_revoked.items()],
+            "changed": self._tell_changed,
+            "ended": self._tell_ended,
+        }
         everything, queue = self._tell_all, self._tell_queue
         self._tell_changed, self._tell_ended = set(), set()
+        self._tell_cancelling, self._tell_revoked = set(), {}
         self._tell_all = self._tell_queue = False
         if everything:
             yield self._payload(all=True)
             return
         if queue:
             yield self._payload(queue=True)
-        for name, ids in (("changed", changed), ("ended", ended)):
+        for name, ids in told.items():
             left = iter(ids)
-            while part := [str(task_id) for task_id in islice(left, MOST_IDS)]:
+            while part := [str(one) for one in islice(left, MOST_IDS)]:
                 yield self._payload(**{name: part})
 
     def _payload(self, **said: object) -> str:
@@ -190,12 +244,32 @@ class Signals:
         self.changed.raise_for(changed)
         self.changed.raise_for(ended)
         self.ended.raise_for(ended)
+        if ended:
+            for listener in self._on_end:
+                listener()
+
+    def _cancel(self, task_ids: set[UUID]) -> None:
+        if task_ids:
+            for listener in self._on_cancel:
+                listener(task_ids)
+
+    def _revoke(self, tokens: Mapping[UUID, int]) -> None:
+        if tokens:
+            for listener in self._on_revoke:
+                listener(tokens)
 
     def _missed(self) -> None:
         self.changed.raise_all()
         self.ended.raise_all()
+        for listener in self._on_missed:
+            listener()
         self._look_at_queue()
 
     def _look_at_queue(self) -> None:
         for listener in self._on_queue:
             listener()
+
+
+def _with_token(text: str) -> tuple[UUID, int]:
+    task_id, token = text.split(":")
+    return UUID(task_id), int(token)

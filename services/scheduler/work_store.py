@@ -7,7 +7,7 @@ from uuid import UUID
 
 from libs.core.lifecycle import TaskState
 from libs.db.engine import Pool
-from services.scheduler.model import Assigned, Fate, Renewal, ReportRow, Stream, Verdict
+from services.scheduler.model import Assigned, Claimed, Fate, Renewal, ReportRow, Stream, Verdict
 from services.scheduler.rows import assigned, report_parameters
 from services.scheduler.store import QUERIES
 
@@ -19,10 +19,10 @@ class WorkStore:
         self._hot = hot
         self._lease_seconds = lease_seconds
 
-    async def hello(self, stream: Stream) -> bool:
+    async def hello(self, stream: Stream) -> int | None:
         """Note a stream as its boot's newest and lease the boot; earlier boots of the executor end.
 
-        False when this boot has ended itself: it gets no work any more.
+        How many did; None when this boot has ended itself: it gets no work any more.
         """
         parameters = {
             "executor_id": stream.executor_id,
@@ -34,7 +34,16 @@ class WorkStore:
         }
         async with self._hot.connection() as connection:
             cursor = await connection.execute(QUERIES["hello"], parameters)
-            return await cursor.fetchone() is not None
+            row = await cursor.fetchone()
+        return None if row is None else int(row["ended"])
+
+    async def end_stream(self, stream: Stream) -> None:
+        """Note that a stream is gone; its boot has 3 s to come back, if it was its newest."""
+        await self._end("end_stream", stream)
+
+    async def end_boot(self, stream: Stream) -> None:
+        """End the boot of a stream, if that is its newest."""
+        await self._end("end_boot", stream)
 
     async def renew(self, stream: Stream) -> Renewal:
         """Renew the lease of all that the stream runs."""
@@ -56,7 +65,7 @@ class WorkStore:
             cursor = await connection.execute(QUERIES["held"], {"boot_id": boot_id})
             return [assigned(row) for row in await cursor.fetchall()]
 
-    async def claim(self, stream: Stream, *, slots: int) -> list[Assigned]:
+    async def claim(self, stream: Stream, *, slots: int) -> Claimed:
         """Lease at most `slots` waiting tasks to the stream's boot, in the order of the queue."""
         parameters = {
             "boot_id": stream.boot_id,
@@ -66,7 +75,11 @@ class WorkStore:
         }
         async with self._hot.connection() as connection:
             cursor = await connection.execute(QUERIES["claim"], parameters)
-            return [assigned(row) for row in await cursor.fetchall()]
+            rows = await cursor.fetchall()
+        return Claimed(
+            tasks=tuple(assigned(row) for row in rows if row["id"] is not None),
+            is_limited=any(row["limited"] for row in rows),
+        )
 
     async def report(self, rows: Sequence[ReportRow]) -> dict[UUID, Fate]:
         """Write at most one report per task; the fate of each whose task exists.
@@ -94,6 +107,11 @@ class WorkStore:
             cursor = await connection.execute(QUERIES["count_waiting"])
             row = await cursor.fetchone()
             return 0 if row is None else int(row["waiting"])
+
+    async def _end(self, name: str, stream: Stream) -> None:
+        parameters = {"boot_id": stream.boot_id, "stream_id": stream.stream_id}
+        async with self._hot.connection() as connection:
+            await connection.execute(QUERIES[name], parameters)
 
 
 def _ended(verdict: str, ended: str | None) -> TaskState | None:

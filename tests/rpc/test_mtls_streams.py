@@ -53,6 +53,12 @@ class Tasks(pb_grpc.SchedulerServiceServicer):
         del request, context
         return pb.GetTaskResponse()
 
+    async def CancelTask(
+        self, request: pb.CancelTaskRequest, context: object
+    ) -> pb.CancelTaskResponse:
+        del request, context
+        return pb.CancelTaskResponse()
+
     async def GetTrace(
         self, request: pb.GetTraceRequest, context: object
     ) -> AsyncIterator[pb.GetTraceResponse]:

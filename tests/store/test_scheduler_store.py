@@ -150,11 +150,11 @@ async def test_claim_gives_each_task_to_one_executor(stores: Stores) -> None:
     ids = {(await stores.insert_task()).id for _ in range(40)}
     streams = [await stores.connect(executor_id=f"ex-{n}") for n in range(8)]
 
-    claimed = await asyncio.gather(*(stores.work.claim(s, slots=5) for s in streams))
+    claimed = await asyncio.gather(*(stores.claim(s, slots=5) for s in streams))
 
     got = [task.task_id for tasks in claimed for task in tasks]
     assert len(got) == len(set(got))
-    rest = [task for s in streams for task in await stores.work.claim(s, slots=40)]
+    rest = [task for s in streams for task in await stores.claim(s, slots=40)]
     assert set(got) | {task.task_id for task in rest} == ids
 
 
@@ -162,7 +162,7 @@ async def test_claim_says_all_that_the_executor_needs(stores: Stores) -> None:
     queued = await stores.insert_task(steps=2, traceparent="00-a", mode="test")
     stream = await stores.connect()
 
-    (task,) = await stores.work.claim(stream, slots=5)
+    (task,) = await stores.claim(stream, slots=5)
 
     assert (task.task_id, task.tenant_id, task.lease_token) == (queued.id, TENANT, 1)
     assert (task.mode, task.traceparent, task.request_id) == ("test", "00-a", "req_test")
@@ -180,7 +180,7 @@ async def test_claim_takes_only_tasks_whose_exact_tools_are_offered(stores: Stor
     await stores.insert_task(tool=forged)
     stream = await stores.connect(tools=(MATH, WAIT))
 
-    claimed = await stores.work.claim(stream, slots=9)
+    claimed = await stores.claim(stream, slots=9)
 
     assert [task.task_id for task in claimed] == [wanted.id]
 
@@ -191,7 +191,7 @@ async def test_claim_goes_by_priority_then_in_turn_across_tenants(stores: Stores
     urgent = (await stores.insert_task(priority=5)).id
     stream = await stores.connect()
 
-    order = [(await stores.work.claim(stream, slots=1))[0].task_id for _ in range(7)]
+    order = [(await stores.claim(stream, slots=1))[0].task_id for _ in range(7)]
 
     assert order == [urgent, mine[0], theirs[0], mine[1], theirs[1], mine[2], mine[3]]
 
@@ -201,10 +201,10 @@ async def test_older_stream_of_a_boot_claims_nothing(stores: Stores) -> None:
     new = await stores.connect(boot_id=old.boot_id)
     await stores.insert_task()
 
-    assert await stores.work.claim(old, slots=1) == []
+    assert await stores.claim(old, slots=1) == ()
     assert await stores.work.renew(old) is Renewal.REFUSED
     assert await stores.work.renew(new) is Renewal.IN_TIME
-    assert len(await stores.work.claim(new, slots=1)) == 1
+    assert len(await stores.claim(new, slots=1)) == 1
 
 
 async def test_executor_whose_lease_ran_out_claims_nothing_until_it_renews(stores: Stores) -> None:
@@ -212,9 +212,9 @@ async def test_executor_whose_lease_ran_out_claims_nothing_until_it_renews(store
     await stores.insert_task()
     await stores.ask("UPDATE scheduler.executors SET lease_until = now() - interval '1 s'")
 
-    assert await stores.work.claim(stream, slots=1) == []
+    assert await stores.claim(stream, slots=1) == ()
     assert await stores.work.renew(stream) is Renewal.AFTER_LAPSE
-    assert len(await stores.work.claim(stream, slots=1)) == 1
+    assert len(await stores.claim(stream, slots=1)) == 1
 
 
 async def test_new_boot_of_an_executor_ends_the_former_for_good(stores: Stores) -> None:
@@ -223,9 +223,10 @@ async def test_new_boot_of_an_executor_ends_the_former_for_good(stores: Stores) 
     await stores.connect(executor_id="ex")
     await stores.insert_task()
 
-    assert await stores.work.claim(former, slots=1) == []
+    assert await stores.claim(former, slots=1) == ()
     assert await stores.work.renew(former) is Renewal.REFUSED
-    assert not await stores.work.hello(make_stream(executor_id="ex", boot_id=former.boot_id))
+    again = make_stream(executor_id="ex", boot_id=former.boot_id)
+    assert await stores.work.hello(again) is None
     ended = await stores.ask("SELECT count(*) AS n FROM scheduler.executors WHERE ended_at IS NULL")
     assert ended == [{"n": 2}]
 
@@ -311,7 +312,7 @@ async def test_one_statement_judges_many_reports_each_for_itself(stores: Stores)
     for _ in range(4):
         await stores.insert_task()
     stream = await stores.connect()
-    good, again, stale, late = await stores.work.claim(stream, slots=4)
+    good, again, stale, late = await stores.claim(stream, slots=4)
     await stores.report(stream, again, begins=1)
     await stores.ask(
         "UPDATE scheduler.tasks SET cancel_requested_at = now() WHERE id = %s", (late.task_id,)
