@@ -89,7 +89,7 @@ class Signals:
         self._on_missed: list[Callable[[], None]] = []
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
-        self._is_alone = False
+        self.is_alone = False
         self._heard_at = time.monotonic()
         self._tell_hello = False
         self._tell_changed: set[UUID] = set()
@@ -132,7 +132,7 @@ class Signals:
         self._hear(changed, ended)
         for listener in self._on_commit:
             listener()
-        if self._is_alone:
+        if self.is_alone:
             return
         if changed:
             self._tell_changed |= changed
@@ -145,7 +145,7 @@ class Signals:
         """Note how many schedulers listen, this one included."""
         # One that was just heard may have begun to listen after this was counted.
         is_quiet = time.monotonic() - self._heard_at > PEER_SECONDS
-        self._is_alone = listening <= 1 and is_quiet
+        self.is_alone = listening <= 1 and is_quiet
 
     def work_waits(self) -> None:
         """Tell the other schedulers that there is more in the queue than this one can give out."""
@@ -192,7 +192,7 @@ class Signals:
             return
         if by == self._name:
             return
-        self._is_alone = False
+        self.is_alone = False
         self._heard_at = time.monotonic()
         if everything:
             self._missed()
@@ -261,7 +261,7 @@ class Signals:
         self._tell_all = self._tell_queue = self._tell_hello = False
         if hello:
             yield self._payload(hello=True)
-        if self._is_alone:
+        if self.is_alone:
             return
         if everything:
             yield self._payload(all=True)
