@@ -42,7 +42,7 @@ from services.scheduler.republishing import Republishing
 from services.scheduler.server import SchedulerServicer
 from services.scheduler.service import TaskService
 from services.scheduler.store import TaskStore
-from services.scheduler.sweep_store import SweepStore
+from services.scheduler.sweep_store import LISTENER, SweepStore
 from services.scheduler.sweeper import Sweeper
 from services.scheduler.wakeups import CHANNEL, Signals
 from services.scheduler.watching import WatchService
@@ -105,7 +105,7 @@ async def open_outside(settings: Settings) -> AsyncIterator[Outside]:
         stack.push_async_callback(planner.close)
         wakeups = Wakeups(
             settings.database_url,
-            name="pawl-scheduler-listen",
+            name=LISTENER,
             channels=[CHANNEL, BUS_CHANNEL, OUTBOX_CHANNEL],
         )
         sources = Sources(
