@@ -12,6 +12,8 @@ from gateway import feed, health, openapi, republishing
 from gateway.accounts import routes as accounts
 from gateway.accounts.schemas import CreateKey, CreateTenant
 from gateway.call import Gateway
+from gateway.dialects.agents import routes as agents
+from gateway.dialects.agents.schemas import CancelTask
 from gateway.dialects.runtime import routes as runtime
 from gateway.dialects.runtime.schemas import ExecuteRequest
 from gateway.edge import Edge
@@ -24,6 +26,7 @@ from libs.core.errors import PawlError
 own_router = APIRouter(route_class=Route)
 ROUTERS = (
     runtime.router,
+    agents.router,
     feed.router,
     republishing.router,
     accounts.router,
@@ -31,7 +34,7 @@ ROUTERS = (
     health.router,
     own_router,
 )
-BODIES = (ExecuteRequest, CreateTenant, CreateKey, republishing.ReplayEvents)
+BODIES = (ExecuteRequest, CancelTask, CreateTenant, CreateKey, republishing.ReplayEvents)
 
 
 @own_router.get("/openapi.json", include_in_schema=False)
