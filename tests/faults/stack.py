@@ -105,7 +105,7 @@ class FaultStack:
         connect = psycopg.AsyncConnection.connect
         async with await connect(self.owner_dsn, row_factory=dict_row) as connection:
             cursor = await connection.execute(query, parameters)
-            return await cursor.fetchall() if cursor.description else []
+            return [] if cursor.description is None else await cursor.fetchall()
 
     async def back(self, name: str, *, after: int, timeout: float = 30) -> None:
         """Wait until a new process serves under this name."""
