@@ -194,7 +194,7 @@ async def _same_writer(stack: FaultStack, client: FaultClient, key: str) -> tupl
     groups: dict[tuple[UUID, int], list[UUID]] = defaultdict(list)
     for row in await eventually(holders, timeout=5) or []:
         groups[row["boot_id"], row["id"].int % 2].append(row["id"])
-    largest = sorted(groups.values(), key=len)[-1]
+    largest: list[UUID] = max(groups.values(), key=len)
     first, low, high, *_ = sorted(largest)
     return first, low, high
 
