@@ -37,7 +37,7 @@ from services.scheduler.config import Settings
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.event_tail import EventTail
 from services.scheduler.feed import Feed, RecordFeed, TableFeed
-from services.scheduler.report_writers import ReportWriters
+from services.scheduler.report_writers import WRITERS, ReportWriters
 from services.scheduler.republishing import Republishing
 from services.scheduler.server import SchedulerServicer
 from services.scheduler.service import TaskService
@@ -50,7 +50,7 @@ from services.scheduler.work_server import WorkServicer
 from services.scheduler.work_store import WorkStore
 
 SERVICE = "scheduler"
-HOT_CONNECTIONS = 8
+HOT_CONNECTIONS = 10
 OTHER_CONNECTIONS = 4
 
 
@@ -61,6 +61,7 @@ class Process:
     server: RpcServer
     dispatcher: Dispatcher
     sweeper: Sweeper
+    work: WorkStore
     writers: ReportWriters
     signals: Signals
     tail: EventTail
@@ -119,7 +120,7 @@ async def open_outside(settings: Settings) -> AsyncIterator[Outside]:
 
 def wire(settings: Settings, outside: Outside) -> Process:
     """Put the parts together."""
-    work = WorkStore(outside.hot, lease_seconds=settings.lease_seconds)
+    work = WorkStore(outside.hot, lease_seconds=settings.lease_seconds, writers=WRITERS)
     tasks = TaskStore(hot=outside.hot, pool=outside.pool)
     signals = Signals(uuid4(), announce=work.announce)
     relay = Relay(outside.publisher)
@@ -158,6 +159,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
         server=server,
         dispatcher=dispatcher,
         sweeper=sweeper,
+        work=work,
         writers=writers,
         signals=signals,
         tail=tail,
@@ -175,6 +177,13 @@ def _feed(outside: Outside) -> Feed:
 
 async def serve(process: Process, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain: streams first, calls next, events last."""
+    try:
+        await _serve(process, stop)
+    finally:
+        await process.work.close()
+
+
+async def _serve(process: Process, stop: asyncio.Event) -> None:
     written, told = asyncio.Event(), asyncio.Event()
     with (
         process.wakeups.listen(CHANNEL, process.signals.heard),

@@ -35,6 +35,11 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLE_SECONDS = 45.0
+_STUCK = """
+SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
+  t.execution_started_at, t.changed_at, e.executor_id, e.connected_at, e.lease_until, e.ended_at
+FROM scheduler.tasks t LEFT JOIN scheduler.executors e USING (boot_id)
+WHERE t.state NOT IN ('succeeded', 'failed', 'cancelled') LIMIT 5"""
 _UP = ("-m", "libs.cli", "up")
 _LINKED_UP = ("-m", "tests.faults.linked_up")
 
@@ -105,7 +110,7 @@ class FaultStack:
         connect = psycopg.AsyncConnection.connect
         async with await connect(self.owner_dsn, row_factory=dict_row) as connection:
             cursor = await connection.execute(query, parameters)
-            return await cursor.fetchall() if cursor.description else []
+            return [] if cursor.description is None else await cursor.fetchall()
 
     async def back(self, name: str, *, after: int, timeout: float = 30) -> None:
         """Wait until a new process serves under this name."""
@@ -138,7 +143,9 @@ class FaultStack:
         try:
             await eventually(is_settled, timeout=settle_seconds)
         except AssertionError as error:
-            raise AssertionError(f"after {settle_seconds} s still {waiting}") from error
+            stuck = "\n".join(map(str, await self.ask(_STUCK)))
+            said = f"after {settle_seconds} s still {waiting}:\n{stuck}"
+            raise AssertionError(said) from error
         return History(
             operations=log.operations,
             dump=await read_dump(self.stack),
