@@ -17,11 +17,9 @@ from gateway.dialects.agents.schemas import CancelTask
 from gateway.dialects.runtime import routes as runtime
 from gateway.dialects.runtime.schemas import ExecuteRequest
 from gateway.edge import Edge
-from gateway.errors import answer_refusal
 from gateway.methods import Methods
-from gateway.route import Route
+from gateway.route import Endpoints, Route
 from gateway.tools import routes as tools
-from libs.core.errors import PawlError
 
 own_router = APIRouter(route_class=Route)
 ROUTERS = (
@@ -63,8 +61,8 @@ def create_app(gateway: Gateway, *, max_in_flight: int = 1000) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    app.add_exception_handler(PawlError, answer_refusal)
     app.add_exception_handler(HTTPException, Methods(ROUTERS).answer)
+    app.add_middleware(Endpoints, routers=ROUTERS)
     app.add_middleware(Edge, max_in_flight=max_in_flight)
     return app
 

@@ -13,6 +13,8 @@ import psycopg
 from psycopg.rows import DictRow
 
 from libs.db.engine import Connection, Pool, has_heard
+from libs.db.fetch import fetch
+from libs.db.queries import Query
 
 
 class KeptConnection:
@@ -27,13 +29,12 @@ class KeptConnection:
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
 
-    async def rows(self, query: str, parameters: Mapping[str, Any]) -> list[DictRow]:
+    async def rows(self, query: Query, parameters: Mapping[str, Any]) -> list[DictRow]:
         """All rows of one statement."""
         async with self._turn:
             connection = await self._taken()
             try:
-                cursor = await connection.execute(query, parameters)
-                return await cursor.fetchall()
+                return await fetch(connection, query, parameters)
             except BaseException:
                 await self.give_back()
                 raise

@@ -84,7 +84,7 @@ class WorkStore:
             "offers": list(stream.offers),
             "slots": slots,
         }
-        rows = await self._claiming.rows(QUERIES["claim"], parameters)
+        rows = await self._claiming.rows(QUERIES.block("claim"), parameters)
         return Claimed(
             tasks=tuple(assigned(row) for row in rows if row["id"] is not None),
             is_limited=any(row["limited"] for row in rows),
@@ -95,7 +95,7 @@ class WorkStore:
 
         Writing the same again is safe: what was written the first time is then SEEN.
         """
-        written = await self._writing[writer].rows(QUERIES["report"], report_parameters(rows))
+        written = await self._writing[writer].rows(QUERIES.block("report"), report_parameters(rows))
         return {
             row["task_id"]: Fate(
                 verdict=Verdict(row["verdict"]), ended=_ended(row["verdict"], row["ended"])

@@ -130,30 +130,37 @@ class FaultStack:
             self.held_seconds += time.monotonic() - began + 3.0
 
     async def history(
-        self, log: ClientLog, *, settle_seconds: float = SETTLE_SECONDS, **more: Any
+        self, log: ClientLog, *, settle_seconds: float | None = SETTLE_SECONDS, **more: Any
     ) -> History:
-        """Wait until everything has ended, then all that is to be judged."""
+        """Wait until everything has ended, unless None is given; then all that is to be judged."""
+        if settle_seconds is not None:
+            await self._settle(settle_seconds)
+        # Before the dump: a call is younger than its record.
+        effects = read_ledger(self.place / "ledger")
+        return History(
+            operations=log.operations,
+            dump=await read_dump(self.stack),
+            earlier=self.earlier,
+            effects=effects,
+            held_seconds=self.held_seconds,
+            is_settled=settle_seconds is not None,
+            **more,
+        )
+
+    async def _settle(self, seconds: float) -> None:
+        waiting: dict[str, int] = {}
 
         async def is_settled() -> bool:
             waiting.clear()
             waiting.update(await unsettled(self.stack))
             return not waiting
 
-        waiting: dict[str, int] = {}
         try:
-            await eventually(is_settled, timeout=settle_seconds)
+            await eventually(is_settled, timeout=seconds)
         except AssertionError as error:
             stuck = "\n".join(map(str, await self.ask(_STUCK)))
-            said = f"after {settle_seconds} s still {waiting}:\n{stuck}"
+            said = f"after {seconds} s still {waiting}:\n{stuck}"
             raise AssertionError(said) from error
-        return History(
-            operations=log.operations,
-            dump=await read_dump(self.stack),
-            earlier=self.earlier,
-            effects=read_ledger(self.place / "ledger"),
-            held_seconds=self.held_seconds,
-            **more,
-        )
 
 
 @asynccontextmanager
@@ -183,7 +190,7 @@ def _start(
     place: Path, *options: str, links: Links | None, environ: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     place.mkdir(parents=True, exist_ok=True)
-    (place / "crashes").mkdir()
+    (place / "crashes").mkdir(exist_ok=True)
     install_ledger(place / "tools")
     command = (*(_UP if links is None else _LINKED_UP), "--data-dir", str(place / "data"))
     with (place / "console").open("wb") as console:
