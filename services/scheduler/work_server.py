@@ -62,7 +62,9 @@ async def _read(
             _take_reports(message, session)
             if message.HasField("heartbeat"):
                 session.heartbeat()
-            session.is_leaving |= message.leaving
+            if message.leaving:
+                session.is_leaving = True
+                break
         await session.finish()
     except asyncio.CancelledError:
         raise
