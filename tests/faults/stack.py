@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,16 @@ _LINKED_UP = ("-m", "tests.faults.linked_up")
 
 @dataclass(kw_only=True)
 class FaultStack:
-    """A running Pawl. `held_seconds`: how long tests have kept it from working so far."""
+    """A running Pawl. `held_seconds`: how long tests have kept it from working so far.
+
+    `is_spoiled`: something in it never ends, so that the next test needs another one.
+    """
 
     place: Path
     process: subprocess.Popen[bytes]
     held_seconds: float = 0.0
+    is_spoiled: bool = False
     earlier: Dump | None = None
-    _last_ready: ReadyFile | None = field(default=None, repr=False)
 
     @property
     def data_dir(self) -> Path:
@@ -66,7 +69,7 @@ class FaultStack:
 
     @property
     def ready(self) -> ReadyFile:
-        """The ready file; the last one seen where it is just being replaced."""
+        """The ready file."""
         found = self.look()
         assert found is not None, self.console
         return found
@@ -158,6 +161,7 @@ class FaultStack:
         try:
             await eventually(is_settled, timeout=seconds)
         except AssertionError as error:
+            self.is_spoiled = True
             stuck = "\n".join(map(str, await self.ask(_STUCK)))
             said = f"after {seconds} s still {waiting}:\n{stuck}"
             raise AssertionError(said) from error

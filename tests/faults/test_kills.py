@@ -60,8 +60,10 @@ def _moved(stack: FaultStack) -> dict[str, float]:
 async def test_restart_of_every_service_in_turn_is_an_error_for_nobody_who_asks_again(
     stack: FaultStack, seed: int
 ) -> None:
+    """Executors apart: what was claimed for one that is leaving waits until it counts as lost."""
     load = Load(stack.server, seed=f"{seed}-rolling")
-    names = [i.instance for instances in stack.ready.services.values() for i in instances]
+    kinds = set(stack.ready.services) - {"executor"}
+    names = [i.instance for kind in kinds for i in stack.ready.services[kind]]
     with load.running(Pace(clients=6, per_second=40, retry_seconds=20, readers=0)) as log:
         for name in names:
             await more_done(log, 15)
@@ -72,6 +74,23 @@ async def test_restart_of_every_service_in_turn_is_an_error_for_nobody_who_asks_
     assert {o.outcome for o in log.operations} == {"ok"}
     assert all(f"{name}: exit code 0" in stack.console for name in names), stack.console
     check_run(await stack.history(log), hits=names)
+
+
+@needs.lost_executors_judged
+async def test_restart_of_executors_hands_over_what_takes_longer_than_their_stop(
+    stack: FaultStack, seed: int
+) -> None:
+    load = Load(stack.server, seed=f"{seed}-leaving", work=Work(most_steps=4, most_seconds=4))
+    with load.running(Pace(clients=6, per_second=20, retry_seconds=20)) as log:
+        for name in ("executor-1", "executor-2"):
+            await more_done(log, 60)
+            told = stack.processes.terminate(name)
+            await stack.back(name, after=told)
+
+    assert {o.outcome for o in log.operations} == {"ok"}
+    history = await stack.history(log)
+    assert not _lost(history)
+    check_run(history, hits=_taken_over(history))
 
 
 async def test_killed_scheduler_is_replaced_by_the_other_one(stack: FaultStack, seed: int) -> None:
