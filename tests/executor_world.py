@@ -13,11 +13,12 @@ from libs.core.canonical import Json
 from libs.core.errors import StepFailed
 from libs.core.plan import Limits, Plan, Step
 from libs.core.tool_spec import ToolSpec
-from services.executor.model import AckStatus, Report, TaskAssignment
+from services.executor.model import AckStatus, Report, TaskAssignment, Used
 from services.executor.service import ExecutorService
 from services.executor.step_runner import StepRunner
 from services.executor.tools.registry import ToolRegistry, built_in_tools
 from services.executor.tools.tool import NewArtifact, Tool, ToolContext
+from services.executor.usage import Usage
 
 TASK_ID = UUID("0193f9c8-0000-7000-8000-000000000001")
 TENANT_ID = UUID("0193f9c8-0000-7000-8000-0000000000aa")
@@ -102,6 +103,25 @@ class Gate:
         return {"input": arguments}
 
 
+class Stubborn:
+    """A tool call that does not end when it is stopped, only when it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.open = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def call(self, arguments: dict[str, Json], context: ToolContext) -> Json:
+        del context
+        self.entered.set()
+        while not self.open.is_set():
+            try:
+                await self.open.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+        return {"input": arguments}
+
+
 class FakeReporter:
     """Acknowledges reports with the given statuses, then with OK; remembers the reports."""
 
@@ -149,6 +169,7 @@ def make_context(artifacts: FakeArtifacts | None = None) -> ToolContext:
         created_at=CREATED_AT,
         mode="live",
         artifacts=artifacts or FakeArtifacts(),
+        usage=Usage(Limits(), before=Used()),
     )
 
 
@@ -163,6 +184,7 @@ def make_assignment(
     task_input: Json = None,
     limits: Limits | None = None,
     closed_outputs: Iterable[Json] = (),
+    used: Used | None = None,
     seconds_left: float | None = None,
     clock: FakeClock | None = None,
 ) -> TaskAssignment:
@@ -185,6 +207,7 @@ def make_assignment(
         plan_hash=PLAN_HASH,
         closed_outputs=tuple(closed_outputs),
         last_step_hash="cd" * 32 if closed_outputs else None,
+        used=used or Used(),
         seconds_left=seconds_left,
         received_at=(clock or FakeClock()).monotonic(),
         created_at=CREATED_AT,

@@ -32,6 +32,11 @@ class Session:
         return [report for request in self.requests for report in request.reports]
 
     @property
+    def has_left(self) -> bool:
+        """Whether its last message was that the executor leaves."""
+        return bool(self.requests) and self.requests[-1].leaving
+
+    @property
     def heartbeats(self) -> int:
         return sum(request.HasField("heartbeat") for request in self.requests)
 
@@ -53,7 +58,10 @@ class Session:
 
 
 class FakeScheduler(WorkServiceServicer):
-    """Answers hello with `keep`, remembers the sessions; acknowledges by itself when `acks_all`."""
+    """Answers hello with `keep`, remembers the sessions; acknowledges by itself when `acks_all`.
+
+    A stream ends when its executor has said its last.
+    """
 
     def __init__(self) -> None:
         self.sessions: list[Session] = []
@@ -61,7 +69,7 @@ class FakeScheduler(WorkServiceServicer):
         self.stop: list[str] = []
         self.acks_all = False
         self.answers_hello = True
-        self.refusal: PawlError | None = None
+        self.ended_boots: set[str] = set()
 
     def acknowledge_all(self) -> None:
         """From now on, and for what has come: OK to every report."""
@@ -82,8 +90,8 @@ class FakeScheduler(WorkServiceServicer):
     ) -> AsyncIterator[pb.WorkResponse]:
         del context
         first = await anext(request_iterator)
-        if self.refusal is not None:
-            raise self.refusal
+        if first.hello.boot_id in self.ended_boots:
+            raise PawlError("conflict", "this boot has ended")
         session = Session(hello=first.hello)
         self.sessions.append(session)
         if self.answers_hello:
@@ -108,3 +116,4 @@ class FakeScheduler(WorkServiceServicer):
             if self.acks_all:
                 for report in request.reports:
                     session.ack(report)
+        session.end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,8 +72,8 @@ def make_plan(steps: int = 3, *, tool: ToolRef = MATH, limits: Limits | None = N
 
 
 class FakePlanner(planner_grpc.PlannerServiceServicer):
-    """Plans {"steps": n} as n steps, {"tool": "wait"} with that tool; {"unplannable": true} not at
-    all; refuses {"refuse": code}.
+    """Plans {"steps": n} as n steps, {"tool": "wait"} with that tool, {"total": s} within so many
+    seconds; {"unplannable": true} not at all; refuses {"refuse": code}.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,10 @@ class FakePlanner(planner_grpc.PlannerServiceServicer):
         tool = {"math": MATH, "wait": WAIT}[said.get("tool", "math")]
         plan = make_plan(said.get("steps", 3), tool=tool)
         tier = limits_from_proto(request.tier)
-        plan = replace(plan, limits=replace(plan.limits, max_queue_seconds=tier.max_queue_seconds))
+        limits = replace(plan.limits, max_queue_seconds=tier.max_queue_seconds)
+        if "total" in said:
+            limits = replace(limits, max_total_seconds=said["total"])
+        plan = replace(plan, limits=limits)
         frozen = planner_pb.FrozenPlan(
             plan=plan_to_proto(plan),
             tool_set=[tool_ref_to_proto(tool)],
@@ -152,9 +155,13 @@ class FakeExecutor:
     boot_id: UUID
     fail: Decide = lambda _assignment, _step: None
     is_manual: bool = False
+    heartbeats: bool = True
     hello: work_pb.HelloReply = field(default_factory=work_pb.HelloReply)
     assignments: list[work_pb.Assignment] = field(default_factory=list)
     acks: dict[int, int] = field(default_factory=dict)
+    stops: list[work_pb.Stop] = field(default_factory=list)
+    obeys: bool = True
+    """Whether a step that is to be cancelled dies, and its end is reported."""
     ran: list[tuple[str, int]] = field(default_factory=list)
     drained: bool = False
     error: PawlError | None = None
@@ -179,6 +186,11 @@ class FakeExecutor:
     async def heartbeat(self) -> None:
         """Renew the lease."""
         await self._send(work_pb.WorkRequest(heartbeat=work_pb.Heartbeat()))
+
+    async def leave(self) -> None:
+        """Say that this boot is over."""
+        await self._send(work_pb.WorkRequest(leaving=True))
+        await self.stream.done_writing()
 
     async def run_task(self, assignment: work_pb.Assignment) -> None:
         """The whole life of a task here: start, and per step one report that closes it."""
@@ -232,15 +244,27 @@ class FakeExecutor:
             waiting = self._waiting.pop(ack.report_id, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(ack.status)
+        for stop in message.stops:
+            self.stops.append(stop)
+            if stop.cancel and self.obeys:
+                self._spawn(self._cancelled(stop))
         for assignment in message.assignments:
             self.assignments.append(assignment)
             if not self.is_manual:
-                task = asyncio.create_task(self.run_task(assignment))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._spawn(self.run_task(assignment))
+
+    async def _cancelled(self, stop: work_pb.Stop) -> None:
+        report = work_pb.StepReport(task_id=stop.task_id, lease_token=stop.lease_token)
+        report.end.state = State.TASK_STATE_CANCELLED
+        await self.report(report)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _beat(self) -> None:
-        while True:
+        while self.heartbeats:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             await self.heartbeat()
 
@@ -294,12 +318,13 @@ class SchedulerWorld:
         *,
         tenant_id: UUID = TENANT,
         mode: str = "live",
+        token: Mapping[str, Any] | None = None,
         **request: Any,
     ) -> service_pb.SubmitTaskResponse:
         """Submit as a caller of the tenant."""
         text = canonical_text(task_input if task_input is not None else {"steps": 3})
         wanted = service_pb.SubmitTaskRequest(**{"task_input_json": text} | request)
-        with caller_token(self.token(tenant_id, mode=mode)):
+        with caller_token(self.token(tenant_id, mode=mode, **token or {})):
             answer: service_pb.SubmitTaskResponse = await self.tasks.SubmitTask(wanted, timeout=30)
         return answer
 
@@ -310,6 +335,13 @@ class SchedulerWorld:
         wanted = service_pb.GetTaskRequest(task_id=task_id, wait_seconds=wait_seconds)
         with caller_token(self.token(tenant_id)):
             answer: service_pb.GetTaskResponse = await self.tasks.GetTask(wanted, timeout=30)
+        return answer.task
+
+    async def cancel(self, task_id: str, *, tenant_id: UUID = TENANT) -> task_pb2.Task:
+        """Cancel a task as a caller of the tenant."""
+        wanted = service_pb.CancelTaskRequest(task_id=task_id)
+        with caller_token(self.token(tenant_id)):
+            answer: service_pb.CancelTaskResponse = await self.tasks.CancelTask(wanted, timeout=30)
         return answer.task
 
     async def trace(self, task_id: str, *, tenant_id: UUID = TENANT) -> list[Any]:
@@ -332,6 +364,7 @@ class SchedulerWorld:
         tools: Sequence[ToolRef] = (MATH,),
         running: Sequence[tuple[str, int]] = (),
         is_manual: bool = False,
+        heartbeats: bool = True,
         fail: Decide = lambda _assignment, _step: None,
     ) -> AsyncIterator[FakeExecutor]:
         """A connected executor."""
@@ -353,7 +386,12 @@ class SchedulerWorld:
             reply = await stream.read()
             assert reply is not None
             executor = FakeExecutor(
-                stream=stream, boot_id=boot, hello=reply.hello, is_manual=is_manual, fail=fail
+                stream=stream,
+                boot_id=boot,
+                hello=reply.hello,
+                is_manual=is_manual,
+                heartbeats=heartbeats,
+                fail=fail,
             )
             reading = asyncio.create_task(executor.read())
             yield executor

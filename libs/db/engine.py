@@ -95,7 +95,7 @@ async def open_pool(
     """
 
     async def check(connection: Connection) -> None:
-        if not _has_heard(connection):
+        if not has_heard(connection):
             return
         try:
             await pool.check_connection(connection)
@@ -159,7 +159,7 @@ def _arguments(
     }
 
 
-def _has_heard(connection: Connection) -> bool:
+def has_heard(connection: Connection) -> bool:
     """Whether the server has said something while nobody asked: mostly its farewell. No round trip.
 
     psycopg.OperationalError when the connection is closed on this side.

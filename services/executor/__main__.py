@@ -13,6 +13,7 @@ from libs.process.metrics import serve_metrics, set_ready
 from libs.process.run import run
 from libs.rpc.server import RpcServer
 from libs.rpc.tokens import ServiceTokens, TokenVerifier, load_private_key, load_public_keys
+from services.executor.boot import Boot
 from services.executor.clients import (
     ArtifactClient,
     Channels,
@@ -61,11 +62,12 @@ async def _work(
         slots=settings.slots,
         tools=registry.refs,
     )
-    worker = _worker(settings, registry, channels, identity)
+    boot = Boot(lambda: str(new_id()))
+    worker = _worker(settings, registry, channels, identity=identity, boot=boot)
     planner = PlannerClient(
-        channels.planner, executor_id=identity.executor_id, boot_id=lambda: worker.boot_id
+        channels.planner, executor_id=identity.executor_id, boot_id=lambda: boot.id
     )
-    registration = Registration(planner, specs=registry.specs)
+    registration = Registration(planner, specs=registry.specs, boot=boot)
     server = make_server(
         ExecutorServer(identity=identity, registry=registry, worker=worker),
         address=settings.listen,
@@ -73,7 +75,7 @@ async def _work(
         tls=settings.tls,
     )
     await server.start()
-    log.info("executor starts", executor_id=identity.executor_id, boot_id=worker.boot_id)
+    log.info("executor starts", executor_id=identity.executor_id, boot_id=boot.id)
     announcing = asyncio.create_task(_announce_ready(server, registration, worker))
     try:
         # A loop that fails ends the group and with it the process: nothing runs half.
@@ -87,7 +89,12 @@ async def _work(
 
 
 def _worker(
-    settings: Settings, registry: ToolRegistry, channels: Channels, identity: Identity
+    settings: Settings,
+    registry: ToolRegistry,
+    channels: Channels,
+    *,
+    identity: Identity,
+    boot: Boot,
 ) -> Worker:
     clock = SystemClock()
     runner = StepRunner(artifacts=ArtifactClient(channels.artifact), clock=clock)
@@ -95,7 +102,7 @@ def _worker(
         ExecutorService(registry, runner=runner, clock=clock),
         open_stream=SchedulerClient(channels.scheduler).open_work,
         identity=identity,
-        new_boot_id=lambda: str(new_id()),
+        boot=boot,
         clock=clock,
         pace=Pace(drain=settings.drain_seconds),
     )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
+import grpc
+
 from libs.core.errors import FailureCode, PawlError, StepFailed
 from libs.core.tool_spec import ToolSpec
 from libs.pb.pawl.artifact.v1.artifact_service_pb2 import PutArtifactRequest
@@ -34,6 +36,15 @@ class SchedulerClient:
     def open_work(self) -> WorkStream:
         """A new stream. It stays open for as long as both sides live."""
         return cast("WorkStream", self._stub.Work(timeout=NO_DEADLINE))
+
+
+async def write_last(stream: WorkStream, message: WorkRequest) -> None:
+    """Send the last message of a stream and say that it is the last. Raises PawlError."""
+    await stream.write(message)
+    try:
+        await stream.done_writing()
+    except (grpc.aio.AioRpcError, grpc.aio.InternalError) as error:
+        raise PawlError("unavailable", "the stream has ended", retry_after_seconds=1) from error
 
 
 class PlannerClient:

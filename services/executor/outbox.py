@@ -30,6 +30,7 @@ class Outbox:
     _waiting: list[int] = field(default_factory=list)
     _last_id: int = 0
     _heartbeat_due: bool = False
+    _is_leaving: bool = False
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def next_id(self) -> int:
@@ -62,10 +63,15 @@ class Outbox:
         self._heartbeat_due = True
         self._filled.set()
 
+    def leave(self) -> None:
+        """Say with the next message that nothing comes any more. No report may be open."""
+        self._is_leaving = True
+        self._filled.set()
+
     def rewind(self) -> None:
         """A new stream: everything that is not acknowledged waits again."""
         self._waiting = sorted(self._open)
-        if self._waiting:
+        if self._waiting or self._is_leaving:
             self._filled.set()
 
     async def next_request(self) -> WorkRequest:
@@ -76,10 +82,11 @@ class Outbox:
             reports = self._take()
             if self._waiting:
                 self._filled.set()
-            if reports or self._heartbeat_due:
+            if reports or self._heartbeat_due or self._is_leaving:
                 heartbeat = Heartbeat() if self._heartbeat_due else None
                 self._heartbeat_due = False
-                return WorkRequest(reports=reports, heartbeat=heartbeat)
+                leaving = self._is_leaving and not self._waiting
+                return WorkRequest(reports=reports, heartbeat=heartbeat, leaving=leaving)
 
     def _take(self) -> list[StepReport]:
         taken: list[StepReport] = []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from libs.core.errors import PawlError
 from libs.core.tool_spec import ToolSpec
 from libs.process.logs import get_logger
+from services.executor.boot import Boot
 from services.executor.clients import PlannerClient
 
 # A registration lives 60 s.
@@ -27,11 +28,13 @@ class Registration:
         planner: PlannerClient,
         *,
         specs: Sequence[ToolSpec],
+        boot: Boot,
         renew_seconds: float = RENEW_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._planner = planner
         self._specs = specs
+        self._boot = boot
         self._renew_seconds = renew_seconds
         self._retry_seconds = retry_seconds
         self.registered = asyncio.Event()
@@ -39,21 +42,27 @@ class Registration:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Register and renew until `stop` is set, then withdraw. A planner that is away is asked
-        again.
+        again; a new boot is told at once.
         """
         retry_delay = self._retry_seconds
         while not stop.is_set():
+            self._boot.changed.clear()
             if await self._register():
                 delay, retry_delay = self._renew_seconds, self._retry_seconds
             else:
                 delay, retry_delay = retry_delay, min(2 * retry_delay, LONGEST_RETRY_SECONDS)
-            try:
-                async with asyncio.timeout(delay):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await self._pause(stop, delay)
         if self.registered.is_set():
             await self._withdraw()
+
+    async def _pause(self, stop: asyncio.Event, seconds: float) -> None:
+        """Wait so long, or until there is a reason not to."""
+        reasons = [asyncio.create_task(event.wait()) for event in (stop, self._boot.changed)]
+        try:
+            await asyncio.wait(reasons, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for reason in reasons:
+                reason.cancel()
 
     async def _register(self) -> bool:
         try:

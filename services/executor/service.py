@@ -15,11 +15,14 @@ from libs.core.plan import Step
 from libs.core.tool_spec import ToolRef
 from libs.process.crash_points import pass_crash_point
 from services.executor.bounds import TASK_TIMEOUT, Bounds, bounds_of, check_steps
+from services.executor.cancellation import Cancellation
 from services.executor.model import AckStatus, Report, StepOutcome, TaskAssignment, TaskEnd
 from services.executor.step_runner import BULKY_BYTES, StepRunner, StepWork
 from services.executor.tools.registry import OfferedTool, ToolRegistry
+from services.executor.usage import exceeded
 
 SUCCEEDED = TaskEnd(state=TaskState.SUCCEEDED)
+CANCELLED = TaskEnd(state=TaskState.CANCELLED)
 
 
 class Reporter(Protocol):
@@ -38,11 +41,17 @@ class ExecutorService:
         self._runner = runner
         self._clock = clock
 
+    @property
+    def live_calls(self) -> int:
+        """How many calls of tools have not ended, those that outlived their task included."""
+        return self._runner.live_calls
+
     async def run_task(
         self,
         assignment: TaskAssignment,
         reporter: Reporter,
         *,
+        cancellation: Cancellation | None = None,
         hands_over: Callable[[], bool] = lambda: False,
     ) -> None:
         """Run the task from its first open step to its end, as far as the acknowledgements allow.
@@ -50,7 +59,9 @@ class ExecutorService:
         No step begins before its `started` record is acknowledged. An acknowledgement that forbids
         to go on ends the run in silence: the scheduler has decided. While handing over, no further
         step begins; the task is left between two closed steps, where another executor takes it
-        over. Cancelled: the tool has been stopped and nothing is reported.
+        over. A cancellation kills the running step; once it is dead, the task's end is reported as
+        cancelled. A step that closed by itself is reported as ever. The asyncio task cancelled: the
+        tool has been stopped and nothing is reported.
         """
         try:
             tools = self._tools(assignment)
@@ -64,6 +75,7 @@ class ExecutorService:
             reporter=reporter,
             runner=self._runner,
             clock=self._clock,
+            cancellation=cancellation or Cancellation(),
             hands_over=hands_over,
         )
         await run.run()
@@ -95,6 +107,7 @@ class _TaskRun:
         reporter: Reporter,
         runner: StepRunner,
         clock: Clock,
+        cancellation: Cancellation,
         hands_over: Callable[[], bool],
     ) -> None:
         self._assignment = assignment
@@ -102,10 +115,12 @@ class _TaskRun:
         self._reporter = reporter
         self._runner = runner
         self._clock = clock
+        self._cancellation = cancellation
         self._hands_over = hands_over
         self._bounds: Bounds = bounds_of(assignment)
         self._outputs: dict[int, Json] = dict(enumerate(assignment.closed_outputs, start=1))
         self._last_hash = assignment.last_step_hash or assignment.plan_hash
+        self._used = assignment.used
         self._size_bytes = assignment.size_bytes
 
     async def run(self) -> None:
@@ -118,9 +133,10 @@ class _TaskRun:
             if not status.may_go_on or report.started_step_index is None:
                 return
             step, open_steps = open_steps[0], open_steps[1:]
-            report = self._after(await self._run_step(step), open_steps)
+            outcome = await self._run_step(step)
+            report = Report(end=CANCELLED) if outcome is None else self._after(outcome, open_steps)
 
-    async def _run_step(self, step: Step) -> StepOutcome:
+    async def _run_step(self, step: Step) -> StepOutcome | None:
         pass_crash_point("step.after_record_before_call")
         outcome = await self._runner.run(
             StepWork(
@@ -130,11 +146,16 @@ class _TaskRun:
                 bounds=self._bounds,
                 outputs=self._outputs,
                 previous_hash=self._last_hash,
+                used=self._used,
+                cancellation=self._cancellation,
                 is_bulky=self._size_bytes > BULKY_BYTES,
             )
         )
+        if outcome is None:
+            return None
         pass_crash_point("step.after_call_before_commit")
         self._last_hash = outcome.step_hash
+        self._used += outcome.used
         if outcome.output_json is not None:
             self._outputs[step.step_index] = outcome.output
             self._size_bytes += len(outcome.output_json)
@@ -142,10 +163,13 @@ class _TaskRun:
 
     def _before(self, open_steps: tuple[Step, ...]) -> Report | None:
         """The first report: the first open step begins, or there is nothing left to do."""
+        if self._cancellation.is_asked:
+            return Report(end=CANCELLED)
         if not open_steps:
             return Report(end=SUCCEEDED)
-        if self._bounds.is_over(self._clock.monotonic()):
-            return Report(end=self._out_of_time())
+        beyond = self._beyond_bounds()
+        if beyond is not None:
+            return Report(end=beyond)
         if self._hands_over():
             return None
         pass_crash_point("step.before_record")
@@ -157,14 +181,19 @@ class _TaskRun:
             return Report(finished=outcome, end=_failed(outcome.failure))
         if not open_steps:
             return Report(finished=outcome, end=SUCCEEDED)
-        if self._bounds.is_over(self._clock.monotonic()):
-            return Report(finished=outcome, end=self._out_of_time())
+        beyond = self._beyond_bounds()
+        if beyond is not None:
+            return Report(finished=outcome, end=beyond)
         if self._hands_over():
             return Report(finished=outcome)
         return Report(finished=outcome, started_step_index=open_steps[0].step_index)
 
-    def _out_of_time(self) -> TaskEnd:
-        return _failed(_task_failure(self._bounds.timed_out(TASK_TIMEOUT)))
+    def _beyond_bounds(self) -> TaskEnd | None:
+        """The end of a task that may not begin another step; None when it may."""
+        if self._bounds.is_over(self._clock.monotonic()):
+            return _failed(_task_failure(self._bounds.timed_out(TASK_TIMEOUT)))
+        over = exceeded(self._used, self._assignment.plan.limits)
+        return None if over is None else _failed(_task_failure(over))
 
 
 def _task_failure(failed: StepFailed) -> Failure:

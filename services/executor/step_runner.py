@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from prometheus_client import Counter, Histogram
 
@@ -17,8 +17,9 @@ from libs.core.plan import Step
 from libs.process.logs import get_logger
 from libs.process.tracing import span
 from libs.rpc.context import bind, current
-from services.executor.bounds import Bounds
-from services.executor.model import SchemaFailure, StepOutcome, TaskAssignment
+from services.executor.bounds import Allowance, Bounds
+from services.executor.cancellation import Cancellation
+from services.executor.model import SchemaFailure, StepOutcome, TaskAssignment, Used
 from services.executor.step_validation import (
     SchemaMismatch,
     output_text,
@@ -28,11 +29,11 @@ from services.executor.step_validation import (
 )
 from services.executor.tools.registry import OfferedTool
 from services.executor.tools.tool import ArtifactSink, ToolContext
+from services.executor.usage import Usage
 
 # Canonical text is written at some MB/s; what is larger than this is written beside the event loop.
 BULKY_BYTES = 16 * 2**10
 MAX_MESSAGE_LENGTH = 4000
-_END_GRACE_SECONDS = 1.0
 
 log = get_logger(__name__)
 _steps = Counter(
@@ -45,8 +46,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWork:
-    """One step to run. `outputs` are those of the steps before it; `previous_hash` is theirs or the
-    plan's.
+    """One step to run. `outputs` are those of the steps before it, `used` what they used together;
+    `previous_hash` is theirs or the plan's. `cancellation` ends the step when it is asked for.
     """
 
     assignment: TaskAssignment
@@ -55,6 +56,8 @@ class StepWork:
     bounds: Bounds
     outputs: Mapping[int, Json]
     previous_hash: str
+    used: Used
+    cancellation: Cancellation
     is_bulky: bool
 
 
@@ -73,15 +76,32 @@ class _Draft:
         return len(self.input_json) + len(self.output_json or "") > BULKY_BYTES
 
 
-class StepRunner:
-    """Runs steps within their bounds. A failure is an outcome; only being cancelled raises."""
+class _StepKilled(Exception):  # noqa: N818 - the wish of a caller, not a fault
+    """The task is to be cancelled, and nothing of the step runs any more."""
 
-    def __init__(self, *, artifacts: ArtifactSink, clock: Clock) -> None:
+
+class StepRunner:
+    """Runs steps within their bounds. A failure is an outcome; only being stopped raises."""
+
+    def __init__(
+        self, *, artifacts: ArtifactSink, clock: Clock, grace_seconds: float = 1.0
+    ) -> None:
+        """A tool that is stopped has `grace_seconds` to end; then the log says that it does not."""
         self._artifacts = artifacts
         self._clock = clock
+        self._grace_seconds = grace_seconds
+        self._calls: set[asyncio.Task[Json]] = set()
 
-    async def run(self, work: StepWork) -> StepOutcome:
-        """Run one step to its end and hash it. Cancelled: the tool has been stopped."""
+    @property
+    def live_calls(self) -> int:
+        """How many calls of tools have not ended, those that outlived their step included."""
+        return len(self._calls)
+
+    async def run(self, work: StepWork) -> StepOutcome | None:
+        """Run one step to its end and hash it; None when its cancellation has killed it.
+
+        The asyncio task cancelled: the step is stopped, and a tool that does not end is left.
+        """
         context = current()
         attributes: dict[str, str | int] = {
             "gen_ai.operation.name": "execute_tool",
@@ -97,51 +117,66 @@ class StepRunner:
             ) as step,
             bind(replace(context, traceparent=step.traceparent)),
         ):
-            outcome = await self._run(work)
+            try:
+                outcome = await self._run(work)
+            except _StepKilled:
+                step.fail(FailureCode.CANCELLED)
+                _steps.labels(work.tool.ref.name, FailureCode.CANCELLED).inc()
+                return None
             if outcome.failure is not None:
                 step.fail(outcome.failure.code)
         _steps.labels(work.tool.ref.name, outcome.failure.code if outcome.failure else "OK").inc()
         return outcome
 
     async def _run(self, work: StepWork) -> StepOutcome:
+        usage = Usage(work.assignment.plan.limits, before=work.used)
         draft = await _aside(
             work.is_bulky, lambda: _Draft(input_json=canonical_text(work.step.input))
         )
         try:
             draft = await _aside(work.is_bulky, lambda: _resolve_references(work, draft))
             draft = _check_input(work, draft)
-            output = await self._call_tool(work, draft)
+            output = await self._call_tool(work, draft, usage)
             draft = await _aside(_may_be_bulky(output), lambda: _check_output(work, draft, output))
         except StepFailed as failed:
             draft = replace(draft, output_json=None, output=None, failed=failed)
-        return await _aside(draft.is_bulky, lambda: _close(work, draft))
+        return await _aside(draft.is_bulky, lambda: _close(work, draft, usage.used))
 
-    async def _call_tool(self, work: StepWork, draft: _Draft) -> Json:
+    async def _call_tool(self, work: StepWork, draft: _Draft, usage: Usage) -> Json:
         """The tool's output, within the step's time. However the wait ends, the tool has been
-        stopped.
+        stopped. Raises _StepKilled once a cancellation has ended the tool, however long that takes.
         """
+        if work.cancellation.is_asked:
+            raise _StepKilled
         began = self._clock.monotonic()
         allowance = work.bounds.allowance(began)
-        call = asyncio.create_task(_guarded(work, draft, self._context(work)))
+        call = asyncio.create_task(_guarded(work, draft, self._context(work, usage)))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        ends: set[asyncio.Future[Any]] = {call, work.cancellation.asked}
         try:
-            await asyncio.wait({call}, timeout=allowance.seconds)
-            if call.done() and allowance.is_exceeded_by(self._clock.monotonic() - began):
-                # It kept the loop busy, so that the wait could not end before it came back.
-                late = None if call.cancelled() else call.exception()
-                raise work.bounds.timed_out(allowance.word) from late
-            if call.cancelled():
-                raise StepFailed(
-                    FailureCode.TOOL_ERROR, f"{work.tool.ref.label} gave up its own call"
-                )
+            await asyncio.wait(ends, timeout=allowance.seconds, return_when=asyncio.FIRST_COMPLETED)
             if call.done():
-                return call.result()
+                elapsed = self._clock.monotonic() - began
+                return _result(call, work, allowance=allowance, elapsed=elapsed)
+            if work.cancellation.is_asked:
+                await self._stop(call, work)
+                await asyncio.wait({call})
+                raise _StepKilled
         finally:
             _seconds.labels(work.tool.ref.name).observe(self._clock.monotonic() - began)
             if not call.done():
-                await _stop(call, work)
+                await self._stop(call, work)
         raise work.bounds.timed_out(allowance.word)
 
-    def _context(self, work: StepWork) -> ToolContext:
+    async def _stop(self, call: asyncio.Task[Json], work: StepWork) -> None:
+        call.add_done_callback(_take_result)
+        call.cancel()
+        await asyncio.wait({call}, timeout=self._grace_seconds)
+        if not call.done():
+            log.error("tool does not end when it is stopped", tool=work.tool.ref.label)
+
+    def _context(self, work: StepWork, usage: Usage) -> ToolContext:
         return ToolContext(
             task_id=work.assignment.task_id,
             tenant_id=work.assignment.tenant_id,
@@ -149,6 +184,7 @@ class StepRunner:
             created_at=work.assignment.created_at,
             mode=work.assignment.mode,
             artifacts=self._artifacts,
+            usage=usage,
         )
 
 
@@ -183,6 +219,19 @@ async def _guarded(work: StepWork, draft: _Draft, context: ToolContext) -> Json:
         ) from error
 
 
+def _result(
+    call: asyncio.Task[Json], work: StepWork, *, allowance: Allowance, elapsed: float
+) -> Json:
+    """What a call that ended by itself came back with."""
+    if allowance.is_exceeded_by(elapsed):
+        # It kept the loop busy, or the process stood still: the wait could not end before.
+        late = None if call.cancelled() else call.exception()
+        raise work.bounds.timed_out(allowance.word) from late
+    if call.cancelled():
+        raise StepFailed(FailureCode.TOOL_ERROR, f"{work.tool.ref.label} gave up its own call")
+    return call.result()
+
+
 def _check_output(work: StepWork, draft: _Draft, output: Json) -> _Draft:
     text = output_text(output)
     read_back = read_canonical(text)
@@ -190,7 +239,7 @@ def _check_output(work: StepWork, draft: _Draft, output: Json) -> _Draft:
     return replace(draft, output_json=text, output=read_back)
 
 
-def _close(work: StepWork, draft: _Draft) -> StepOutcome:
+def _close(work: StepWork, draft: _Draft, used: Used) -> StepOutcome:
     failed = draft.failed
     return StepOutcome(
         step_index=work.step.step_index,
@@ -207,6 +256,7 @@ def _close(work: StepWork, draft: _Draft) -> StepOutcome:
             failure_code=None if failed is None else failed.code,
         ),
         schema_failures=_schema_failures(failed),
+        used=used,
     )
 
 
@@ -234,14 +284,6 @@ def _may_be_bulky(output: Json) -> bool:
 async def _aside(is_bulky: bool, work: Callable[[], T]) -> T:
     """Do `work` here, or in a thread when it would hold up the event loop."""
     return await asyncio.to_thread(work) if is_bulky else work()
-
-
-async def _stop(call: asyncio.Task[Json], work: StepWork) -> None:
-    call.add_done_callback(_take_result)
-    call.cancel()
-    await asyncio.wait({call}, timeout=_END_GRACE_SECONDS)
-    if not call.done():
-        log.error("tool does not end when it is cancelled", tool=work.tool.ref.label)
 
 
 def _take_result(call: asyncio.Task[Json]) -> None:

@@ -16,6 +16,7 @@ from libs.bus.outbox import OUTBOX_CHANNEL
 from libs.bus.postgres import CHANNEL as BUS_CHANNEL
 from libs.bus.postgres import PostgresBus
 from libs.bus.relay import Relay
+from libs.core.clock import SystemClock
 from libs.db.engine import Pool, open_pool, refuse_privileged
 from libs.db.outage import database_refusal
 from libs.db.wakeups import Wakeups
@@ -30,23 +31,26 @@ from libs.rpc.client import RpcChannel
 from libs.rpc.server import RpcServer
 from libs.rpc.tokens import ServiceTokens, TokenVerifier, load_private_key, load_public_keys
 from services.scheduler.access import ACCESS, SCHEDULER_SERVICE, WORK_SERVICE
+from services.scheduler.cancelling import CancelService
 from services.scheduler.clients import PlannerClient
 from services.scheduler.config import Settings
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.event_tail import EventTail
 from services.scheduler.feed import Feed, RecordFeed, TableFeed
-from services.scheduler.report_writers import ReportWriters
+from services.scheduler.report_writers import WRITERS, ReportWriters
 from services.scheduler.republishing import Republishing
 from services.scheduler.server import SchedulerServicer
 from services.scheduler.service import TaskService
 from services.scheduler.store import TaskStore
+from services.scheduler.sweep_store import LISTENER, SweepStore
+from services.scheduler.sweeper import Sweeper
 from services.scheduler.wakeups import CHANNEL, Signals
 from services.scheduler.watching import WatchService
 from services.scheduler.work_server import WorkServicer
 from services.scheduler.work_store import WorkStore
 
 SERVICE = "scheduler"
-HOT_CONNECTIONS = 8
+HOT_CONNECTIONS = 10
 OTHER_CONNECTIONS = 4
 
 
@@ -56,6 +60,8 @@ class Process:
 
     server: RpcServer
     dispatcher: Dispatcher
+    sweeper: Sweeper
+    work: WorkStore
     writers: ReportWriters
     signals: Signals
     tail: EventTail
@@ -100,7 +106,7 @@ async def open_outside(settings: Settings) -> AsyncIterator[Outside]:
         stack.push_async_callback(planner.close)
         wakeups = Wakeups(
             settings.database_url,
-            name="pawl-scheduler-listen",
+            name=LISTENER,
             channels=[CHANNEL, BUS_CHANNEL, OUTBOX_CHANNEL],
         )
         sources = Sources(
@@ -114,19 +120,23 @@ async def open_outside(settings: Settings) -> AsyncIterator[Outside]:
 
 def wire(settings: Settings, outside: Outside) -> Process:
     """Put the parts together."""
-    work = WorkStore(outside.hot, lease_seconds=settings.lease_seconds)
+    work = WorkStore(outside.hot, lease_seconds=settings.lease_seconds, writers=WRITERS)
     tasks = TaskStore(hot=outside.hot, pool=outside.pool)
     signals = Signals(uuid4(), announce=work.announce)
     relay = Relay(outside.publisher)
     signals.on_commit(relay.wake)
     writers = ReportWriters(work.report, signals=signals)
-    dispatcher = Dispatcher(work, writers=writers, signals=signals)
+    sweeper = Sweeper(
+        SweepStore(outside.hot, lease_seconds=settings.lease_seconds), signals=signals
+    )
+    dispatcher = Dispatcher(work, writers=writers, signals=signals, sweeper=sweeper)
     tail = EventTail(_feed(outside), wakeups=outside.wakeups, signals=signals)
     service = TaskService(
         tasks,
         planner=PlannerClient(outside.planner),
         signals=signals,
         on_queued=dispatcher.queued,
+        clock=SystemClock(),
     )
     server = RpcServer(
         service=SERVICE,
@@ -138,6 +148,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
     )
     servicer = SchedulerServicer(
         service,
+        CancelService(tasks, signals=signals),
         WatchService(tasks, tail=tail, signals=signals),
         Republishing(tasks, bus=outside.bus, signals=signals),
     )
@@ -147,6 +158,8 @@ def wire(settings: Settings, outside: Outside) -> Process:
     return Process(
         server=server,
         dispatcher=dispatcher,
+        sweeper=sweeper,
+        work=work,
         writers=writers,
         signals=signals,
         tail=tail,
@@ -164,6 +177,13 @@ def _feed(outside: Outside) -> Feed:
 
 async def serve(process: Process, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain: streams first, calls next, events last."""
+    try:
+        await _serve(process, stop)
+    finally:
+        await process.work.close()
+
+
+async def _serve(process: Process, stop: asyncio.Event) -> None:
     written, told = asyncio.Event(), asyncio.Event()
     with (
         process.wakeups.listen(CHANNEL, process.signals.heard),
@@ -173,6 +193,7 @@ async def serve(process: Process, stop: asyncio.Event) -> None:
             group.create_task(process.writers.run(written))
             for loop in (process.wakeups, process.tail, process.relay, process.signals):
                 group.create_task(loop.run(told))
+            group.create_task(process.sweeper.run(stop))
             group.create_task(process.dispatcher.gauge(told))
             await process.server.start()
             group.create_task(watch_bus(_Leaving(process), _teller(process.server), stop))
@@ -184,6 +205,7 @@ async def serve(process: Process, stop: asyncio.Event) -> None:
             process.signals.close()
             process.tail.close()
             await process.server.stop()
+            await process.dispatcher.part()
             written.set()
             told.set()
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 
 from libs.core.canonical import canonical_text
 from libs.core.errors import PawlError, field_error
 from libs.core.json_reader import json_type, read_json
 from libs.core.plan import Limits
 from libs.core.tiers import TierLimits
-from services.scheduler.model import Admitted, IdempotencyKey, Submission
+from services.scheduler.model import Admitted, Agent, IdempotencyKey, Submission
 
 MAX_WAIT_SECONDS = 25.0
 MAX_PRIORITY = 1000
+MAX_DAYS_AHEAD = 366
+MAX_CONCURRENT = 2**31 - 1
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def admit(submission: Submission) -> Admitted:
+def admit(submission: Submission, *, now: datetime) -> Admitted:
     """Check everything that needs no plan; the input becomes canonical.
 
     Raises PawlError: validation_failed, invalid_idempotency_key, and what the strict reader says of
@@ -31,6 +34,8 @@ def admit(submission: Submission) -> Admitted:
             f"{submission.priority} is not between −{MAX_PRIORITY} and {MAX_PRIORITY}",
         )
     check_wait(submission.wait_seconds)
+    check_scheduled_at(submission.scheduled_at, now=now)
+    _check_agent(submission.agent)
     value = read_json(submission.task_input_json.encode())
     if not isinstance(value, dict):
         raise field_error(
@@ -49,6 +54,26 @@ def check_wait(wait_seconds: float) -> None:
             "validation_failed",
             "wait_seconds",
             f"{wait_seconds} is not between 0 and {MAX_WAIT_SECONDS:g}",
+        )
+
+
+def check_scheduled_at(scheduled_at: datetime | None, *, now: datetime) -> None:
+    """PawlError validation_failed when it is more than 366 days ahead."""
+    if scheduled_at is not None and scheduled_at - now > timedelta(days=MAX_DAYS_AHEAD):
+        raise field_error(
+            "validation_failed",
+            "scheduled_at",
+            f"{scheduled_at.isoformat()} is more than {MAX_DAYS_AHEAD} days ahead",
+        )
+
+
+def _check_agent(agent: Agent | None) -> None:
+    limit = None if agent is None else agent.max_concurrent_tasks
+    if limit is not None and not 1 <= limit <= MAX_CONCURRENT:
+        raise field_error(
+            "validation_failed",
+            "agent.max_concurrent_tasks",
+            f"{limit} is not between 1 and {MAX_CONCURRENT}",
         )
 
 

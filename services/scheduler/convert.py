@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID, uuid5
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.core.canonical import read_canonical
 from libs.core.errors import PawlError, field_error
@@ -14,21 +17,28 @@ from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2 as service_pb
 from libs.pb.pawl.scheduler.v1 import task_pb2, trace_pb2
 from libs.rpc.convert import (
     failure_to_proto,
+    from_timestamp,
     limits_from_proto,
     plan_to_proto,
     to_timestamp,
     tool_ref_to_proto,
 )
 from services.scheduler.model import (
+    Agent,
     StepStatus,
     StoredEvent,
     StoredStep,
     StoredTask,
     Submission,
     TracePart,
+    Waiting,
+    WaitReason,
 )
 
 _STATES = {state: task_pb2.TaskState.Value(f"TASK_STATE_{state.name}") for state in TaskState}
+_REASONS = {
+    reason: task_pb2.WaitReason.Value(f"WAIT_REASON_{reason.name}") for reason in WaitReason
+}
 _UNSPECIFIED = task_pb2.TaskState.TASK_STATE_UNSPECIFIED
 _STATUSES = {
     status: trace_pb2.StepStatus.Value(f"STEP_STATUS_{status.name}") for status in StepStatus
@@ -58,11 +68,38 @@ def submission(request: service_pb.SubmitTaskRequest) -> Submission:
         key=request.idempotency_key if request.HasField("idempotency_key") else None,
         fingerprint=request.request_fingerprint,
         wait_seconds=request.wait_seconds,
+        scheduled_at=_time(request.scheduled_at) if request.HasField("scheduled_at") else None,
+        agent=_agent(request.agent) if request.HasField("agent") else None,
     )
 
 
-def task_to_proto(task: StoredTask) -> task_pb2.Task:
-    """A task."""
+def _time(message: Timestamp) -> datetime:
+    try:
+        return from_timestamp(message)
+    except (ValueError, OverflowError) as error:
+        raise field_error("validation_failed", "scheduled_at", f"no time: {error}") from error
+
+
+def _agent(message: service_pb.AgentRef) -> Agent:
+    agent_id = parse_id(message.agent_id)
+    if agent_id is None:
+        raise field_error("validation_failed", "agent.agent_id", "it is not a UUID")
+    limited = message.HasField("max_concurrent_tasks")
+    return Agent(
+        agent_id=agent_id,
+        max_concurrent_tasks=message.max_concurrent_tasks if limited else None,
+    )
+
+
+def waiting_to_proto(waiting: Waiting) -> task_pb2.Waiting:
+    """Why a task waits."""
+    return task_pb2.Waiting(
+        reason=_REASONS[waiting.reason], detail=waiting.detail, position=waiting.position
+    )
+
+
+def task_to_proto(task: StoredTask, *, waiting: Waiting | None = None) -> task_pb2.Task:
+    """A task, and why it waits if that is known."""
     message = task_pb2.Task(
         id=str(task.id),
         tenant_id=str(task.tenant_id),
@@ -78,7 +115,15 @@ def task_to_proto(task: StoredTask) -> task_pb2.Task:
         plan_hash=task.plan_hash,
         task_hash=task.task_hash,
         planner_note=task.planner_note,
+        tokens_used=task.tokens_used,
+        agent_id=None if task.agent_id is None else str(task.agent_id),
     )
+    if task.scheduled_at is not None:
+        message.scheduled_at.FromDatetime(task.scheduled_at)
+    if task.cancel_requested_at is not None:
+        message.cancel_requested_at.FromDatetime(task.cancel_requested_at)
+    if waiting is not None:
+        message.waiting.CopyFrom(waiting_to_proto(waiting))
     if task.plan is not None:
         message.plan.CopyFrom(plan_to_proto(plan_from_json(read_canonical(task.plan))))
     if task.failure is not None:
@@ -134,7 +179,7 @@ def page_to_proto(part: TracePart, *, of_task: UUID) -> trace_pb2.TracePage:
         steps=[step_to_proto(step, tool, of_task=of_task) for step, tool in part.steps],
     )
     if part.head is not None:
-        page.head.task.CopyFrom(task_to_proto(part.head))
+        page.head.task.CopyFrom(task_to_proto(part.head, waiting=part.waiting))
         page.head.tool_set.extend(tool_ref_to_proto(tool) for tool in part.head.tool_set)
     return page
 

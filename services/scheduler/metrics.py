@@ -15,3 +15,4 @@ REPORT_BATCH = Histogram(
 WAITING = Gauge("pawl_queue_waiting", "Tasks that wait for an executor")
 STREAMS = Gauge("pawl_work_streams", "Open streams of executors")
 SLOTS_FREE = Gauge("pawl_work_slots_free", "Free slots of the executors connected here")
+LOST = Counter("pawl_executors_lost_total", "Boots of executors that were judged to be dead")

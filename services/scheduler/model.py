@@ -22,6 +22,14 @@ class IdempotencyKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """The agent that a task belongs to, and how many of its tasks may run at once (None: any)."""
+
+    agent_id: UUID
+    max_concurrent_tasks: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """What a caller asks for, before anything is checked."""
 
@@ -32,6 +40,8 @@ class Submission:
     key: str | None
     fingerprint: str
     wait_seconds: float
+    scheduled_at: datetime | None = None
+    agent: Agent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +65,10 @@ class FrozenPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """A task about to be stored: queued when it has a plan, else created."""
+    """A task about to be stored: created without a plan, else planned until its time, or queued.
+
+    `tenant_limit` is how many tasks of the tenant may run at once; None: any number.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -66,6 +79,9 @@ class NewTask:
     idempotency: IdempotencyKey | None
     request_id: str
     traceparent: str
+    scheduled_at: datetime | None = None
+    tenant_limit: int | None = None
+    agent: Agent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +111,18 @@ class StoredTask:
     finished_at: datetime | None
     replay_of_task_id: UUID | None
     task_hash: str
+    scheduled_at: datetime | None
+    cancel_requested_at: datetime | None
+    tokens_used: int
+    agent_id: UUID | None
+    is_held: bool
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for its time, or for an executor."""
+        return self.state in {TaskState.PLANNED, TaskState.QUEUED} or (
+            self.state is TaskState.RUNNING and not self.is_held
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +182,32 @@ class StoredStep:
     schema_failures: str = ""
 
 
+class WaitReason(StrEnum):
+    """What a task waits for."""
+
+    SCHEDULED = "scheduled"
+    NO_EXECUTOR = "no_executor"
+    TENANT_LIMIT = "tenant_limit"
+    AGENT_LIMIT = "agent_limit"
+    NO_SLOT = "no_slot"
+    TURN = "turn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Why it waits, the same in a sentence, and its place in the whole queue from 1, if known."""
+
+    reason: WaitReason
+    detail: str
+    position: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracePart:
-    """One page of a trace; `head` in the first only."""
+    """One page of a trace; `head`, and why it waits if it does, in the first only."""
 
     head: StoredTask | None = None
+    waiting: Waiting | None = None
     events: tuple[StoredEvent, ...] = ()
     steps: tuple[tuple[StoredStep, ToolRef], ...] = ()
 
@@ -193,6 +242,14 @@ class Stream:
     offers: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What a claim took. `is_limited`: tasks wait that only the end of others can let in."""
+
+    tasks: tuple[Assigned, ...]
+    is_limited: bool
+
+
 class Renewal(StrEnum):
     """How a renewal fared; refused: the boot has ended or has a newer stream."""
 
@@ -224,6 +281,9 @@ class Assigned:
     traceparent: str
     request_id: str
     is_step_open: bool
+    is_cancelling: bool = False
+    tokens_used: int = 0
+    cost_usd: float = 0.0
 
     @property
     def step_count(self) -> int:
@@ -246,11 +306,12 @@ class StepClosed:
     step_hash: str
     schema_failures: str
     cost_usd: float
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEnd:
-    """A task's end as its executor sees it: succeeded, or failed with a failure."""
+    """A task's end as its executor sees it: succeeded, failed with a failure, or cancelled."""
 
     state: TaskState
     failure: Failure | None
@@ -275,6 +336,16 @@ class ReportRow:
     boot_id: UUID
     closed_tool: str | None
     begins_tool: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopOrder:
+    """An order to stop a task. `is_cancel`: its end is to be reported once its step is dead."""
+
+    task_id: UUID
+    lease_token: int
+    reason: str
+    is_cancel: bool
 
 
 class Verdict(StrEnum):

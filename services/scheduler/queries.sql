@@ -8,12 +8,18 @@ WITH k AS (
     SET fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id, created_at = EXCLUDED.created_at
     WHERE i.created_at < now() - interval '24 hours'
   RETURNING i.task_id
+), w AS MATERIALIZED (
+  -- A planned task whose time has not come waits as planned; any other with a plan is queued at once.
+  SELECT CASE WHEN CAST(:state AS text) = 'queued' AND CAST(:scheduled_at AS timestamptz) > now()
+      THEN 'planned' ELSE CAST(:state AS text) END AS state,
+    greatest(now(), CAST(:scheduled_at AS timestamptz))
+      + make_interval(secs => CAST(:max_queue_seconds AS double precision)) AS queue_deadline_at
 ), t AS (
   INSERT INTO scheduler.tasks (id, tenant_id, mode, state, seq, changed_at, created_at, priority, rank, tools,
-    step_count, queue_deadline_at, max_total_seconds, plan_hash, planned_by, planner_note, replay_of_task_id,
-    request_id, traceparent, tool_set, plan, input)
-  SELECT CAST(:id AS uuid), CAST(:tenant_id AS uuid), CAST(:mode AS text), CAST(:state AS text),
-    CASE CAST(:state AS text) WHEN 'created' THEN 1 WHEN 'planned' THEN 2 ELSE 3 END,
+    step_count, scheduled_at, queue_deadline_at, due_at, max_total_seconds, tenant_limit, agent_id, agent_limit,
+    plan_hash, planned_by, planner_note, replay_of_task_id, request_id, traceparent, tool_set, plan, input)
+  SELECT CAST(:id AS uuid), CAST(:tenant_id AS uuid), CAST(:mode AS text), w.state,
+    CASE w.state WHEN 'created' THEN 1 WHEN 'planned' THEN 2 ELSE 3 END,
     now(), now(), CAST(:priority AS smallint),
     -- Fair across tenants: behind the own tasks, and not before those that wait already. Two index probes.
     greatest(
@@ -25,12 +31,13 @@ WITH k AS (
         WHERE q.tenant_id = :tenant_id AND q.boot_id IS NULL AND q.state IN ('queued','running')
           AND q.priority = CAST(:priority AS smallint)
         ORDER BY q.rank DESC, q.id DESC LIMIT 1) + 1, 0)),
-    CAST(:tools AS text[]), CAST(:step_count AS integer),
-    now() + make_interval(secs => CAST(:max_queue_seconds AS double precision)),
-    CAST(:max_total_seconds AS double precision), CAST(:plan_hash AS text), CAST(:planned_by AS text),
+    CAST(:tools AS text[]), CAST(:step_count AS integer), CAST(:scheduled_at AS timestamptz), w.queue_deadline_at,
+    CASE w.state WHEN 'planned' THEN CAST(:scheduled_at AS timestamptz) WHEN 'queued' THEN w.queue_deadline_at END,
+    CAST(:max_total_seconds AS double precision), CAST(:tenant_limit AS integer), CAST(:agent_id AS uuid),
+    CAST(:agent_limit AS integer), CAST(:plan_hash AS text), CAST(:planned_by AS text),
     CAST(:planner_note AS text), CAST(:replay_of_task_id AS uuid), CAST(:request_id AS text),
     CAST(:traceparent AS text), CAST(:tool_set AS text), CAST(:plan AS text), CAST(:input AS text)
-  WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT FROM k)
+  FROM w WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT FROM k)
   RETURNING *
 ), e AS (
   INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
@@ -57,7 +64,7 @@ WITH l AS MATERIALIZED (
   FOR NO KEY UPDATE
 ), u AS (
   UPDATE scheduler.tasks t SET state = 'failed', seq = t.seq + 1, changed_at = l.at, finished_at = l.at,
-    failure_code = CAST(:code AS text), failure_message = CAST(:message AS text),
+    due_at = NULL, failure_code = CAST(:code AS text), failure_message = CAST(:message AS text),
     failure_reason = CAST(:reason AS text),
     task_hash = scheduler.task_hash(t.plan_hash, '{}', 'failed', CAST(:code AS text))
   FROM l WHERE t.id = l.id AND t.id = :id
@@ -89,15 +96,17 @@ WITH this AS (
   VALUES (:boot_id, CAST(:executor_id AS text), :stream_id, CAST(:slots AS integer), CAST(:offers AS text[]),
     now(), now() + make_interval(secs => CAST(:lease_seconds AS double precision)))
   ON CONFLICT (boot_id) DO UPDATE SET stream_id = EXCLUDED.stream_id, slots = EXCLUDED.slots,
-    tools = EXCLUDED.tools, connected_at = EXCLUDED.connected_at, lease_until = EXCLUDED.lease_until
+    tools = EXCLUDED.tools, connected_at = EXCLUDED.connected_at, lease_until = EXCLUDED.lease_until,
+    stream_ended_at = NULL
     WHERE e.ended_at IS NULL AND e.executor_id = EXCLUDED.executor_id
   RETURNING e.boot_id
 ), earlier AS (
   UPDATE scheduler.executors SET ended_at = now()
   WHERE executor_id = CAST(:executor_id AS text) AND boot_id <> :boot_id AND ended_at IS NULL
     AND EXISTS (SELECT FROM this)
+  RETURNING boot_id
 )
-SELECT this.boot_id FROM this;
+SELECT this.boot_id, (SELECT count(*) FROM earlier) AS ended FROM this;
 
 -- renew --
 -- Renew the lease of everything that a stream runs; no row: the boot has ended or has a newer stream.
@@ -116,6 +125,7 @@ RETURNING before.had_lapsed;
 SELECT t.*,
   CASE WHEN t.deadline_at IS NULL THEN 0 ELSE greatest(0.001, extract(epoch FROM t.deadline_at - now())) END
     AS seconds_left,
+  t.cancel_requested_at IS NOT NULL AS is_cancelling,
   (SELECT array_agg(s.output ORDER BY s.step_index) FROM scheduler.steps s WHERE s.task_id = t.id)
     AS closed_outputs,
   (SELECT s.step_hash FROM scheduler.steps s WHERE s.task_id = t.id AND s.step_index = t.steps_closed)
@@ -123,47 +133,10 @@ SELECT t.*,
 FROM scheduler.tasks t WHERE t.boot_id = :boot_id AND t.state = 'running' ORDER BY t.id;
 
 -- claim --
--- Lease the first waiting tasks that the offered tools can run to a boot, if its stream is the newest.
+-- Lease the first waiting tasks to a boot; a row without a task says that a limit kept others back.
 -- system
-WITH h AS MATERIALIZED (
-  -- The share lock makes a newer stream of the same boot wait, so that its hello sees what was claimed here.
-  SELECT x.boot_id FROM scheduler.executors x
-  WHERE x.boot_id = :boot_id AND x.stream_id = :stream_id AND x.ended_at IS NULL AND x.lease_until > now()
-  FOR SHARE
-), c AS MATERIALIZED (
-  SELECT t.id, t.state AS was FROM scheduler.tasks t
-  WHERE t.boot_id IS NULL AND t.state IN ('queued','running') AND t.tools <@ CAST(:offers AS text[])
-    AND EXISTS (SELECT FROM h)
-  ORDER BY t.priority DESC, t.rank, t.id LIMIT CAST(:slots AS integer)
-  FOR NO KEY UPDATE SKIP LOCKED
-), u AS (
-  UPDATE scheduler.tasks t SET state = 'running', seq = t.seq + CAST(c.was = 'queued' AS integer),
-    changed_at = CASE WHEN c.was = 'queued' THEN greatest(now(), t.changed_at) ELSE t.changed_at END,
-    boot_id = :boot_id, lease_token = t.lease_token + 1,
-    execution_started_at = coalesce(t.execution_started_at, greatest(now(), t.changed_at)),
-    deadline_at = coalesce(t.deadline_at,
-      greatest(now(), t.changed_at) + make_interval(secs => t.max_total_seconds))
-  FROM c WHERE t.id = c.id AND t.id = ANY(ARRAY(SELECT c.id FROM c))
-  RETURNING t.*, c.was
-), e AS (
-  INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
-  SELECT u.id, u.seq, 'status_transition', u.was, u.state, u.changed_at, scheduler.event_data(
-    u.id, u.tenant_id, u.seq, u.was, u.state, u.changed_at, u.mode, NULL, NULL, NULL, NULL, NULL, NULL)
-  FROM u WHERE u.was = 'queued'
-), o AS (
-  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq)
-  SELECT u.id, u.seq, u.seq FROM u WHERE u.was = 'queued'
-)
-SELECT u.*,
-  CASE WHEN u.deadline_at IS NULL THEN 0 ELSE greatest(0.001, extract(epoch FROM u.deadline_at - now())) END
-    AS seconds_left,
-  CASE WHEN u.steps_closed > 0 THEN (
-    SELECT array_agg(s.output ORDER BY s.step_index) FROM scheduler.steps s WHERE s.task_id = u.id) END
-    AS closed_outputs,
-  CASE WHEN u.steps_closed > 0 THEN (
-    SELECT s.step_hash FROM scheduler.steps s WHERE s.task_id = u.id AND s.step_index = u.steps_closed) END
-    AS last_step_hash
-FROM u ORDER BY u.priority DESC, u.rank, u.id;
+SELECT * FROM scheduler.claim(
+  CAST(:boot_id AS uuid), CAST(:stream_id AS uuid), CAST(:offers AS text[]), CAST(:slots AS integer));
 
 -- report --
 -- Write what executors report, at most one report per task, and say of each how it fared.
@@ -174,7 +147,7 @@ WITH r AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:reports AS json)) AS x(
     task_id uuid, boot_id uuid, token integer,
     fin integer, fin_tool text, fin_code text, fin_message text, fin_reason text, resolved_input text,
-    output text, step_hash text, schema_failures text, cost numeric,
+    output text, step_hash text, schema_failures text, cost numeric, tokens bigint,
     start integer, start_tool text,
     term text, term_code text, term_message text, term_step text, term_step_index integer, term_reason text)
 ), l AS MATERIALIZED (
@@ -198,14 +171,15 @@ WITH r AS MATERIALIZED (
       OR l.start IS NOT NULL AND l.start_tool IS NULL
       OR l.start IS NOT NULL AND (l.start <> l.steps_begun + 1 OR l.start > l.step_count
         OR l.fin IS NULL AND l.steps_closed < l.steps_begun)
-      OR l.term = 'succeeded' AND coalesce(l.fin, l.steps_closed) <> l.step_count THEN 'STALE_LEASE'
+      OR l.term = 'succeeded' AND coalesce(l.fin, l.steps_closed) <> l.step_count
+      OR l.term = 'cancelled' AND NOT l.cancelling THEN 'STALE_LEASE'
     WHEN l.cancelling THEN 'LATE'
     ELSE 'OK' END AS verdict
   FROM l
 ), d AS MATERIALIZED (
   SELECT v.task_id, v.verdict, v.tenant_id, v.mode, v.seq AS seq_before, v.at, v.step_started_at, v.plan_hash,
     v.fin, v.fin_tool, v.fin_code, v.fin_message, v.fin_reason, v.resolved_input, v.output, v.step_hash,
-    v.schema_failures, coalesce(v.cost, 0) AS cost, v.start_tool,
+    v.schema_failures, coalesce(v.cost, 0) AS cost, coalesce(v.tokens, 0) AS tokens, v.start_tool,
     CASE WHEN v.verdict = 'OK' THEN v.start END AS start,
     CASE WHEN v.verdict = 'LATE' THEN 'cancelled' ELSE v.term END AS term,
     CASE WHEN v.verdict = 'OK' THEN v.term_code END AS term_code,
@@ -220,7 +194,9 @@ WITH r AS MATERIALIZED (
     steps_begun = coalesce(d.start, t.steps_begun),
     step_started_at = CASE WHEN d.start IS NOT NULL THEN d.at ELSE t.step_started_at END,
     cost_usd = t.cost_usd + d.cost,
+    tokens_used = t.tokens_used + d.tokens,
     state = coalesce(d.term, t.state),
+    due_at = CASE WHEN d.term IS NULL THEN t.due_at END,
     finished_at = CASE WHEN d.term IS NOT NULL THEN d.at END,
     failure_code = d.term_code,
     failure_message = CASE WHEN d.term_code IS NOT NULL THEN d.term_message END,
@@ -235,10 +211,10 @@ WITH r AS MATERIALIZED (
   FROM d WHERE t.id = d.task_id AND t.id = ANY(CAST(:ids AS uuid[])) AND d.verdict IN ('OK', 'LATE')
   RETURNING d.*, t.seq AS last_seq, t.task_hash
 ), s AS (
-  INSERT INTO scheduler.steps (task_id, step_index, status, started_at, finished_at, cost_usd, failure_code,
-    failure_message, failure_reason, step_hash, schema_failures, resolved_input, output)
+  INSERT INTO scheduler.steps (task_id, step_index, status, started_at, finished_at, cost_usd, tokens,
+    failure_code, failure_message, failure_reason, step_hash, schema_failures, resolved_input, output)
   SELECT u.task_id, u.fin, CASE WHEN u.fin_code IS NULL THEN 'succeeded' ELSE 'failed' END, u.step_started_at,
-    u.at, u.cost, u.fin_code, u.fin_message, u.fin_reason, u.step_hash, coalesce(u.schema_failures, ''),
+    u.at, u.cost, u.tokens, u.fin_code, u.fin_message, u.fin_reason, u.step_hash, coalesce(u.schema_failures, ''),
     u.resolved_input, u.output
   FROM u WHERE u.fin IS NOT NULL
 ), e AS (
@@ -260,6 +236,227 @@ WITH r AS MATERIALIZED (
   SELECT u.task_id, u.seq_before + 1, u.last_seq FROM u
 )
 SELECT d.task_id, d.verdict, d.term AS ended FROM d;
+
+-- cancel --
+-- Ask for a task's end; it is cancelled at once unless a step is open. No row: it has ended, or was asked before.
+WITH l AS MATERIALIZED (
+  SELECT t.id, t.state AS was, t.seq AS seq_before, greatest(now(), t.changed_at) AS at,
+    t.steps_begun = t.steps_closed AS is_between, t.steps_closed
+  FROM scheduler.tasks t
+  WHERE t.id = :id AND t.tenant_id = :tenant_id AND t.state IN ('created','planned','queued','running')
+    AND t.cancel_requested_at IS NULL
+  FOR NO KEY UPDATE
+), v AS (
+  -- A step that closed while this waited for the lock is not in its snapshot, and without its hash there is no
+  -- end: then the task is due at once, and a scheduler ends it.
+  SELECT l.*, l.is_between
+    AND (SELECT count(*) FROM scheduler.steps s WHERE s.task_id = l.id) = l.steps_closed AS is_end
+  FROM l
+), u AS (
+  UPDATE scheduler.tasks t SET cancel_requested_at = v.at, seq = v.seq_before + 1 + CAST(v.is_end AS integer),
+    changed_at = v.at,
+    state = CASE WHEN v.is_end THEN 'cancelled' ELSE t.state END,
+    finished_at = CASE WHEN v.is_end THEN v.at END,
+    due_at = CASE WHEN v.is_end THEN NULL WHEN v.is_between THEN v.at
+      ELSE least(t.due_at, v.at + make_interval(secs => CAST(:grace_seconds AS double precision))) END,
+    task_hash = CASE WHEN v.is_end THEN scheduler.task_hash(t.plan_hash,
+      ARRAY(SELECT s.step_hash FROM scheduler.steps s WHERE s.task_id = v.id ORDER BY s.step_index),
+      'cancelled', NULL) END
+  FROM v WHERE t.id = v.id AND t.id = :id
+  RETURNING t.*, v.was, v.seq_before
+), e AS (
+  INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
+  SELECT u.id, x.seq, x.type, u.was, x.to_state, u.changed_at, scheduler.event_data(
+    u.id, u.tenant_id, x.seq, u.was, x.to_state, u.changed_at, u.mode, NULL, NULL, NULL, NULL, NULL, x.task_hash)
+  FROM u CROSS JOIN LATERAL (VALUES
+    (u.seq_before + 1, 'cancel_requested', u.was, NULL),
+    (u.seq_before + 2, 'status_transition', 'cancelled', u.task_hash)
+  ) AS x(seq, type, to_state, task_hash)
+  WHERE x.seq <= u.seq
+), o AS (
+  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq) SELECT u.id, u.seq_before + 1, u.seq FROM u
+)
+SELECT u.*, NULL AS result FROM u;
+
+-- end_stream --
+-- Note that the newest stream of a boot is gone; no row: it was not the newest.
+-- system
+UPDATE scheduler.executors SET stream_ended_at = now()
+WHERE boot_id = :boot_id AND stream_id = :stream_id AND ended_at IS NULL AND stream_ended_at IS NULL
+RETURNING boot_id;
+
+-- end_boot --
+-- End a boot whose executor says that it is over; no row: it had ended, or has a newer stream.
+-- system
+UPDATE scheduler.executors SET ended_at = now()
+WHERE boot_id = :boot_id AND stream_id = :stream_id AND ended_at IS NULL
+RETURNING boot_id;
+
+-- sweep --
+-- End boots whose lease ran out or whose stream stayed away, and say what else there is to do.
+-- No row changes of another sweep are overlooked: leases are judged on locked rows. After a gap, when nobody
+-- swept, nobody could renew either: then all get one lease more and nobody ends.
+-- system
+WITH s AS (
+  UPDATE scheduler.sweep w SET previous = w.last, last = now()
+  WHERE w.id = 1 AND (w.last < now() OR w.last > now() + interval '5 s')
+  RETURNING w.previous NOT BETWEEN now() - interval '5 s' AND now() + interval '5 s' AS paused
+), x AS (
+  UPDATE scheduler.executors e
+  SET lease_until = now() + make_interval(secs => CAST(:lease_seconds AS double precision)),
+    stream_ended_at = CASE WHEN e.stream_ended_at IS NOT NULL THEN now() END
+  FROM s WHERE s.paused AND e.ended_at IS NULL
+), dead AS MATERIALIZED (
+  SELECT e.boot_id FROM scheduler.executors e, s
+  WHERE NOT s.paused AND e.ended_at IS NULL AND (e.lease_until < now()
+    OR e.stream_ended_at < now() - make_interval(secs => CAST(:grace_seconds AS double precision)))
+  ORDER BY e.boot_id FOR NO KEY UPDATE OF e SKIP LOCKED
+), f AS (
+  UPDATE scheduler.executors e SET ended_at = now() FROM dead
+  WHERE e.boot_id = dead.boot_id AND e.boot_id = ANY(ARRAY(SELECT dead.boot_id FROM dead))
+  RETURNING e.boot_id
+)
+SELECT coalesce((SELECT s.paused FROM s), false) AS paused,
+  ARRAY(SELECT f.boot_id FROM f) AS ended,
+  EXISTS (SELECT FROM f) OR EXISTS (SELECT FROM scheduler.executors e
+    WHERE e.ended_at IS NOT NULL AND e.settled_at IS NULL) AS is_unsettled,
+  (SELECT CAST(extract(epoch FROM t.due_at - now()) AS double precision) FROM scheduler.tasks t
+    WHERE t.due_at IS NOT NULL ORDER BY t.due_at LIMIT 1) AS due_in_seconds,
+  (SELECT count(*) FROM pg_stat_activity a
+    WHERE a.datname = current_database() AND a.application_name = CAST(:listener AS text)) AS listening;
+
+-- lost_tasks --
+-- Running tasks of boots that have ended, as far as their end is decided by them.
+-- system
+SELECT t.id, t.tenant_id, t.state, t.seq, t.lease_token, t.boot_id, t.steps_begun, t.steps_closed, t.step_count,
+  t.cancel_requested_at IS NOT NULL AS is_cancelling, false AS is_late, true AS is_offered,
+  t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
+FROM scheduler.tasks t
+WHERE t.state = 'running' AND t.boot_id = ANY(ARRAY(SELECT e.boot_id FROM scheduler.executors e
+    WHERE e.ended_at IS NOT NULL AND e.settled_at IS NULL))
+ORDER BY t.id LIMIT CAST(:most AS integer);
+
+-- due_tasks --
+-- Tasks whose patience has ended: queued too long, run too long, or not dead within the grace of a cancel.
+-- system
+SELECT t.id, t.tenant_id, t.state, t.seq, t.lease_token, t.boot_id, t.steps_begun, t.steps_closed, t.step_count,
+  t.cancel_requested_at IS NOT NULL AS is_cancelling, coalesce(t.deadline_at < now(), false) AS is_late,
+  EXISTS (SELECT FROM scheduler.executors e
+    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools) AS is_offered,
+  t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
+FROM scheduler.tasks t
+WHERE t.due_at <= now() AND t.state IN ('queued','running')
+ORDER BY t.due_at LIMIT CAST(:most AS integer);
+
+-- settle --
+-- Carry out what was decided about tasks: end them, or free them for another executor, each with a new lease
+-- token; only of those that have not changed since they were read.
+-- system
+WITH r AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:settlements AS json)) AS x(
+    task_id uuid, seq integer, token integer, term text, code text, message text, reason text,
+    step text, step_index integer)
+), l AS MATERIALIZED (
+  SELECT r.*, t.state AS was, greatest(now(), t.changed_at) AS at
+  FROM r JOIN scheduler.tasks t ON t.id = r.task_id AND t.id = ANY(CAST(:ids AS uuid[]))
+  WHERE t.seq = r.seq AND t.lease_token = r.token AND t.state IN ('queued','running')
+    AND (r.term IS NOT NULL OR t.state = 'running' AND t.boot_id IS NOT NULL)
+  ORDER BY t.id FOR NO KEY UPDATE OF t
+), u AS (
+  UPDATE scheduler.tasks t SET
+    state = coalesce(l.term, t.state),
+    seq = t.seq + CAST(l.term IS NOT NULL AS integer),
+    changed_at = CASE WHEN l.term IS NOT NULL THEN l.at ELSE t.changed_at END,
+    lease_token = t.lease_token + CAST(t.lease_token > 0 AS integer),
+    boot_id = CASE WHEN l.term IS NOT NULL THEN t.boot_id END,
+    due_at = CASE WHEN l.term IS NULL THEN t.due_at END,
+    finished_at = CASE WHEN l.term IS NOT NULL THEN l.at END,
+    failure_code = l.code, failure_message = l.message, failure_reason = l.reason, failure_step = l.step,
+    failure_step_index = l.step_index,
+    task_hash = CASE WHEN l.term IS NOT NULL THEN scheduler.task_hash(t.plan_hash,
+      ARRAY(SELECT s.step_hash FROM scheduler.steps s WHERE s.task_id = l.task_id ORDER BY s.step_index),
+      l.term, l.code) END
+  FROM l WHERE t.id = l.task_id AND t.id = ANY(CAST(:ids AS uuid[]))
+  RETURNING t.*, l.was, l.term
+), e AS (
+  INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
+  SELECT u.id, u.seq, 'status_transition', u.was, u.state, u.changed_at, scheduler.event_data(
+    u.id, u.tenant_id, u.seq, u.was, u.state, u.changed_at, u.mode, NULL, NULL, NULL, NULL,
+    u.failure_code, u.task_hash)
+  FROM u WHERE u.term IS NOT NULL
+), o AS (
+  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq) SELECT u.id, u.seq, u.seq FROM u WHERE u.term IS NOT NULL
+)
+SELECT u.id, u.state FROM u;
+
+-- settle_boots --
+-- Note of boots that have ended that nothing is left which they held.
+-- system
+UPDATE scheduler.executors e SET settled_at = now()
+WHERE e.ended_at IS NOT NULL AND e.settled_at IS NULL
+  AND NOT EXISTS (SELECT FROM scheduler.tasks t WHERE t.state = 'running' AND t.boot_id = e.boot_id);
+
+-- forget_boots --
+-- Drop boots that were settled long ago.
+-- system
+DELETE FROM scheduler.executors
+WHERE settled_at < now() - make_interval(secs => CAST(:kept_seconds AS double precision));
+
+-- queue_due --
+-- Queue planned tasks whose time has come, each behind its tenant's own tasks.
+-- system
+WITH l AS MATERIALIZED (
+  SELECT t.id, t.tenant_id, t.priority, t.due_at, greatest(now(), t.changed_at) AS at FROM scheduler.tasks t
+  WHERE t.due_at <= now() AND t.state = 'planned' AND t.cancel_requested_at IS NULL
+  ORDER BY t.due_at LIMIT CAST(:most AS integer)
+  FOR NO KEY UPDATE SKIP LOCKED
+), p AS MATERIALIZED (
+  SELECT l.id, l.at, greatest(
+    coalesce((SELECT q.rank FROM scheduler.tasks q
+      WHERE q.boot_id IS NULL AND q.state IN ('queued','running') AND q.priority = l.priority
+      ORDER BY q.rank, q.id LIMIT 1), 0),
+    coalesce((SELECT q.rank FROM scheduler.tasks q
+      WHERE q.tenant_id = l.tenant_id AND q.boot_id IS NULL AND q.state IN ('queued','running')
+        AND q.priority = l.priority
+      ORDER BY q.rank DESC, q.id DESC LIMIT 1) + 1, 0))
+    + row_number() OVER (PARTITION BY l.tenant_id, l.priority ORDER BY l.due_at, l.id) - 1 AS rank
+  FROM l
+), u AS (
+  UPDATE scheduler.tasks t SET state = 'queued', seq = t.seq + 1, changed_at = p.at, rank = p.rank,
+    due_at = t.queue_deadline_at
+  FROM p WHERE t.id = p.id AND t.id = ANY(ARRAY(SELECT p.id FROM p))
+  RETURNING t.*
+), e AS (
+  INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
+  SELECT u.id, u.seq, 'status_transition', 'planned', u.state, u.changed_at, scheduler.event_data(
+    u.id, u.tenant_id, u.seq, 'planned', u.state, u.changed_at, u.mode, NULL, NULL, NULL, NULL, NULL, NULL)
+  FROM u
+), o AS (
+  INSERT INTO scheduler.outbox (task_id, first_seq, last_seq) SELECT u.id, u.seq, u.seq FROM u
+)
+SELECT u.id FROM u;
+
+-- why_waiting --
+-- What a task waits for; no row: it does not wait.
+SELECT t.state, t.scheduled_at, t.tenant_limit, t.agent_limit,
+  EXISTS (SELECT FROM scheduler.executors e
+    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools) AS is_offered,
+  EXISTS (SELECT FROM scheduler.executors e
+    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools
+      AND e.slots > (SELECT count(*) FROM scheduler.tasks r WHERE r.state = 'running' AND r.boot_id = e.boot_id))
+    AS has_slot,
+  (SELECT count(*) FROM scheduler.tasks r WHERE r.state = 'running' AND r.tenant_id = t.tenant_id) AS tenant_running,
+  (SELECT count(*) FROM scheduler.tasks r WHERE r.state = 'running' AND r.agent_id = t.agent_id) AS agent_running,
+  (SELECT count(*) FROM (SELECT FROM scheduler.tasks q
+      WHERE q.boot_id IS NULL AND q.state IN ('queued','running') AND q.priority > t.priority
+      LIMIT CAST(:most AS integer)) AS higher)
+    + (SELECT count(*) FROM (SELECT FROM scheduler.tasks q
+      WHERE q.boot_id IS NULL AND q.state IN ('queued','running') AND q.priority = t.priority
+        AND (q.rank, q.id) < (t.rank, t.id)
+      LIMIT CAST(:most AS integer)) AS earlier) AS ahead
+FROM scheduler.tasks t
+WHERE t.id = :id AND t.tenant_id = :tenant_id
+  AND (t.state = 'planned' OR t.boot_id IS NULL AND t.state IN ('queued','running'));
 
 -- events_between --
 -- A page of one task's events in order of seq.

@@ -136,8 +136,8 @@ def _check_closed(closed: StepClosed, *, step_count: int) -> None:
         raise MalformedReportError("a step has either an output or a failure")
     if not _SHA256.fullmatch(closed.step_hash):
         raise MalformedReportError("the step's hash is not a SHA-256 in hex")
-    if not (math.isfinite(closed.cost_usd) and closed.cost_usd >= 0):
-        raise MalformedReportError(f"a step costs {closed.cost_usd}")
+    if not (math.isfinite(closed.cost_usd) and closed.cost_usd >= 0 and closed.tokens >= 0):
+        raise MalformedReportError(f"a step costs {closed.cost_usd} and {closed.tokens} tokens")
     # JSON text spells a NUL as an escape; a raw one cannot be stored.
     if any(
         "\x00" in (t or "") for t in (closed.resolved_input, closed.output, closed.schema_failures)
@@ -146,11 +146,11 @@ def _check_closed(closed: StepClosed, *, step_count: int) -> None:
 
 
 def _check_end(end: TaskEnd, *, closed: StepClosed | None, step_count: int) -> None:
-    if end.state not in {TaskState.SUCCEEDED, TaskState.FAILED}:
+    if not end.state.is_terminal:
         raise MalformedReportError(f"an executor ends a task as {end.state}")
     if (end.failure is None) == (end.state is TaskState.FAILED):
-        raise MalformedReportError("a task that failed has a failure, one that succeeded has none")
-    if closed is None or end.state is TaskState.FAILED:
+        raise MalformedReportError("a task that failed has a failure, any other has none")
+    if closed is None or end.state is not TaskState.SUCCEEDED:
         return
     if closed.failure is not None or closed.step_index != step_count:
         raise MalformedReportError(

@@ -51,6 +51,11 @@ def stored_task(row: Row) -> StoredTask:
         finished_at=row["finished_at"],
         replay_of_task_id=row["replay_of_task_id"],
         task_hash=row["task_hash"] or "",
+        scheduled_at=row["scheduled_at"],
+        cancel_requested_at=row["cancel_requested_at"],
+        tokens_used=row["tokens_used"],
+        agent_id=row["agent_id"],
+        is_held=row["boot_id"] is not None,
     )
 
 
@@ -109,6 +114,9 @@ def assigned(row: Row) -> Assigned:
         traceparent=row["traceparent"],
         request_id=row["request_id"],
         is_step_open=row["steps_begun"] > row["steps_closed"],
+        is_cancelling=row["is_cancelling"],
+        tokens_used=row["tokens_used"],
+        cost_usd=float(row["cost_usd"]),
     )
 
 
@@ -119,7 +127,7 @@ def tool_set(text: str | None) -> tuple[ToolRef, ...]:
 
 def submit_parameters(task: NewTask) -> dict[str, object]:
     """Everything that the statement `submit` binds."""
-    frozen, key = task.frozen, task.idempotency
+    frozen, key, agent = task.frozen, task.idempotency, task.agent
     limits = None if frozen is None else frozen.plan.limits
     return {
         "id": task.id,
@@ -142,6 +150,10 @@ def submit_parameters(task: NewTask) -> dict[str, object]:
         "replay_of_task_id": None,
         "request_id": task.request_id,
         "traceparent": task.traceparent,
+        "scheduled_at": task.scheduled_at,
+        "tenant_limit": task.tenant_limit,
+        "agent_id": None if agent is None else agent.agent_id,
+        "agent_limit": None if agent is None else agent.max_concurrent_tasks,
     }
 
 
@@ -172,6 +184,7 @@ def _report(row: ReportRow) -> dict[str, object]:
             "step_hash": closed.step_hash,
             "schema_failures": closed.schema_failures,
             "cost": closed.cost_usd,
+            "tokens": closed.tokens,
         }
         if (failure := closed.failure) is not None:
             said |= {

@@ -9,6 +9,7 @@ from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2 as service_pb
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc as service_grpc
 from libs.rpc.context import current_caller
 from services.scheduler import convert
+from services.scheduler.cancelling import CancelService
 from services.scheduler.republishing import Republishing
 from services.scheduler.service import TaskService
 from services.scheduler.watching import WatchService
@@ -18,9 +19,14 @@ class SchedulerServicer(service_grpc.SchedulerServiceServicer):
     """pawl.scheduler.v1.SchedulerService."""
 
     def __init__(
-        self, tasks: TaskService, watching: WatchService, republishing: Republishing
+        self,
+        tasks: TaskService,
+        cancelling: CancelService,
+        watching: WatchService,
+        republishing: Republishing,
     ) -> None:
         self._tasks = tasks
+        self._cancelling = cancelling
         self._watching = watching
         self._republishing = republishing
 
@@ -40,7 +46,14 @@ class SchedulerServicer(service_grpc.SchedulerServiceServicer):
             convert.task_id(request.task_id),
             wait_seconds=request.wait_seconds,
         )
-        return service_pb.GetTaskResponse(task=convert.task_to_proto(task))
+        waiting = await self._tasks.waiting(task)
+        return service_pb.GetTaskResponse(task=convert.task_to_proto(task, waiting=waiting))
+
+    async def CancelTask(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.CancelTaskRequest, _context: Any
+    ) -> service_pb.CancelTaskResponse:
+        task = await self._cancelling.cancel(current_caller(), convert.task_id(request.task_id))
+        return service_pb.CancelTaskResponse(task=convert.task_to_proto(task))
 
     async def GetTrace(  # noqa: D102 - named and described by the proto
         self, request: service_pb.GetTraceRequest, _context: Any

@@ -6,8 +6,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 
+from libs.core.clock import Clock
 from libs.core.errors import Failure, PawlError
 from libs.core.ids import new_id
+from libs.core.lifecycle import TaskState
 from libs.db.wakeups import Wakeup
 from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
@@ -31,9 +33,11 @@ from services.scheduler.model import (
     Submission,
     Submitted,
     TracePart,
+    Waiting,
 )
 from services.scheduler.store import TaskStore
 from services.scheduler.trace_pages import EVENTS_PER_PAGE, open_step, step_ranges
+from services.scheduler.waiting import why_waiting
 from services.scheduler.wakeups import Signals
 
 READ = "tasks:read"
@@ -49,9 +53,16 @@ class TaskService:
     """Tasks as callers see them; every method acts for the caller's tenant alone."""
 
     def __init__(
-        self, store: TaskStore, *, planner: PlannerClient, signals: Signals, on_queued: OnQueued
+        self,
+        store: TaskStore,
+        *,
+        planner: PlannerClient,
+        signals: Signals,
+        on_queued: OnQueued,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._clock = clock
         self._planner = planner
         self._signals = signals
         self._on_queued = on_queued
@@ -63,7 +74,7 @@ class TaskService:
         failed.
         """
         require_scope(caller, WRITE)
-        admitted = admit(submission)
+        admitted = admit(submission, now=self._clock.now())
         if admitted.idempotency is not None:
             earlier = await self._replay(caller, admitted.idempotency, submission.wait_seconds)
             if earlier is not None:
@@ -100,6 +111,13 @@ class TaskService:
         with self._signals.ended.flag(task_id) as flag:
             return await self._until_ended(caller.tenant_id, task_id, flag, wait_seconds)
 
+    async def waiting(self, task: StoredTask) -> Waiting | None:
+        """Why a task waits; None when it does not."""
+        if not task.is_waiting:
+            return None
+        view = await self._store.queue_view(task.tenant_id, task.id)
+        return None if view is None else why_waiting(view)
+
     async def trace(self, caller: Caller, task_id: UUID) -> AsyncIterator[TracePart]:
         """The trace in pages of at most 200 events or steps and about 2 MiB.
 
@@ -111,13 +129,14 @@ class TaskService:
         head = await self._store.get(caller.tenant_id, task_id)
         if head is None:
             raise no_such_task()
+        waiting = await self.waiting(head)
         first: StoredTask | None = head
         for after in range(0, head.seq, EVENTS_PER_PAGE):
             events = await self._store.events(
                 head.tenant_id, head.id, after=after, up_to=head.seq, limit=EVENTS_PER_PAGE
             )
-            yield TracePart(head=first, events=tuple(events))
-            first = None
+            yield TracePart(head=first, waiting=waiting, events=tuple(events))
+            first = waiting = None
         tools = {tool.name: tool for tool in head.tool_set}
         if head.steps_closed:
             for begin, end in step_ranges(await self._store.step_sizes(head)):
@@ -140,7 +159,7 @@ class TaskService:
         TASKS.labels(stored.state.value).inc()
         log.debug("task stored", task_id=str(stored.id), state=stored.state.value)
         self._signals.committed()
-        if task.frozen is not None:
+        if stored.state is TaskState.QUEUED and task.frozen is not None:
             self._on_queued(tuple(tool.offer for tool in task.frozen.tool_set))
         return stored
 
@@ -197,4 +216,7 @@ def _new_task(
         idempotency=admitted.idempotency,
         request_id=context.request_id,
         traceparent=context.traceparent,
+        scheduled_at=submission.scheduled_at,
+        tenant_limit=caller.limits.max_concurrent_tasks,
+        agent=submission.agent,
     )

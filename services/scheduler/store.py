@@ -11,12 +11,16 @@ from psycopg.rows import DictRow
 
 from libs.core.canonical import read_canonical
 from libs.core.errors import Failure
+from libs.core.lifecycle import TaskState
 from libs.core.plan import plan_from_json
 from libs.db.engine import Connection, Pool, transaction
+from libs.db.fetch import fetch
 from libs.db.queries import load_queries
 from libs.process.crash_points import pass_crash_point
+from services.scheduler.judgement import CANCEL_GRACE_SECONDS
 from services.scheduler.model import IdempotencyKey, NewTask, StoredEvent, StoredStep, StoredTask
 from services.scheduler.rows import stored_event, stored_step, stored_task, submit_parameters
+from services.scheduler.waiting import MOST_AHEAD, QueueView
 
 QUERIES = load_queries(Path(__file__).parent / "queries.sql")
 
@@ -72,6 +76,27 @@ class TaskStore:
         async with self._hot.connection() as connection:
             row = await _one(connection, "get_task", {"id": task_id, "tenant_id": tenant_id})
         return None if row is None else stored_task(row)
+
+    async def cancel(self, tenant_id: UUID, task_id: UUID) -> StoredTask | None:
+        """Ask for the end of a task; the task then, cancelled unless a step is open.
+
+        None: it is not there, has ended, or somebody asked before.
+        """
+        parameters = {
+            "id": task_id,
+            "tenant_id": tenant_id,
+            "grace_seconds": CANCEL_GRACE_SECONDS,
+        }
+        async with self._hot.connection() as connection:
+            row = await _one(connection, "cancel", parameters)
+        return None if row is None else stored_task(row)
+
+    async def queue_view(self, tenant_id: UUID, task_id: UUID) -> QueueView | None:
+        """What a waiting task waits for; None: it does not wait."""
+        parameters = {"id": task_id, "tenant_id": tenant_id, "most": MOST_AHEAD + 1}
+        async with self._hot.connection() as connection:
+            row = await _one(connection, "why_waiting", parameters)
+        return None if row is None else QueueView(**row | {"state": TaskState(row["state"])})
 
     async def events(
         self, tenant_id: UUID, task_id: UUID, *, after: int, up_to: int = LAST_SEQ, limit: int
@@ -133,5 +158,5 @@ async def _submit(connection: Connection, task: NewTask) -> StoredTask | None:
 
 
 async def _one(connection: Connection, name: str, parameters: dict[str, Any]) -> DictRow | None:
-    cursor = await connection.execute(QUERIES[name], parameters)
-    return await cursor.fetchone()
+    rows = await fetch(connection, QUERIES.block(name), parameters)
+    return rows[0] if rows else None

@@ -26,6 +26,7 @@ from services.scheduler.model import (
     Report,
     RunningTask,
     StepClosed,
+    StopOrder,
     TaskEnd,
     Verdict,
 )
@@ -105,11 +106,17 @@ def assignment(task: Assigned) -> work_pb.Assignment:
         mode=task.mode,
         traceparent=task.traceparent,
         request_id=task.request_id,
+        tokens_used=task.tokens_used,
+        cost_usd=task.cost_usd,
     )
 
 
 def work_response(
-    *, assignments: Iterable[Assigned], acks: Iterable[tuple[int, str, Verdict]], drain: bool
+    *,
+    assignments: Iterable[Assigned],
+    acks: Iterable[tuple[int, str, Verdict]],
+    stops: Iterable[StopOrder],
+    drain: bool,
 ) -> work_pb.WorkResponse:
     """One message to an executor; acks are (report id, task id as it came, verdict)."""
     return work_pb.WorkResponse(
@@ -117,6 +124,15 @@ def work_response(
         acks=[
             work_pb.Ack(report_id=report_id, task_id=task_id, status=_ACKS[verdict])
             for report_id, task_id, verdict in acks
+        ],
+        stops=[
+            work_pb.Stop(
+                task_id=str(stop.task_id),
+                lease_token=stop.lease_token,
+                reason=stop.reason,
+                cancel=stop.is_cancel,
+            )
+            for stop in stops
         ],
         drain=drain,
     )
@@ -131,6 +147,7 @@ def _closed(message: work_pb.StepFinished) -> StepClosed:
         step_hash=message.step_hash,
         schema_failures=message.schema_failures_json,
         cost_usd=message.cost_usd,
+        tokens=message.tokens,
     )
 
 

@@ -42,7 +42,10 @@ class WorkServicer(work_grpc.WorkServiceServicer):
             try:
                 while (out := await session.take()) is not None:
                     yield work_convert.work_response(
-                        assignments=out.assignments, acks=out.acks, drain=out.drain
+                        assignments=out.assignments,
+                        acks=out.acks,
+                        stops=out.stops,
+                        drain=out.drain,
                     )
             finally:
                 reading.cancel()
@@ -59,6 +62,7 @@ async def _read(
             _take_reports(message, session)
             if message.HasField("heartbeat"):
                 session.heartbeat()
+            session.is_leaving |= message.leaving
         await session.finish()
     except asyncio.CancelledError:
         raise

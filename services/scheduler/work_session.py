@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,8 +13,18 @@ from libs.db.wakeups import Wakeup
 from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from libs.process.tracing import trace_id_of
+from services.scheduler.limit_watch import LimitWatch
 from services.scheduler.metrics import CLAIMS, TASKS
-from services.scheduler.model import Assigned, Fate, Renewal, Report, ReportRow, Stream, Verdict
+from services.scheduler.model import (
+    Assigned,
+    Fate,
+    Renewal,
+    Report,
+    ReportRow,
+    StopOrder,
+    Stream,
+    Verdict,
+)
 from services.scheduler.report_writers import ReportRefusedError, ReportWriters
 from services.scheduler.reports import (
     MalformedReportError,
@@ -50,6 +60,7 @@ class Outgoing:
 
     assignments: tuple[Assigned, ...]
     acks: tuple[tuple[int, str, Verdict], ...]
+    stops: tuple[StopOrder, ...]
     drain: bool
 
 
@@ -57,19 +68,31 @@ class WorkSession:
     """A live stream: `claim_loop` gives it work, `handle` takes reports, `take` what to send."""
 
     def __init__(
-        self, stream: Stream, *, store: WorkStore, writers: ReportWriters, signals: Signals
+        self,
+        stream: Stream,
+        *,
+        store: WorkStore,
+        writers: ReportWriters,
+        signals: Signals,
+        limits: LimitWatch,
     ) -> None:
         self.stream = stream
+        self.is_leaving = False
+        """Whether the executor has said that this boot is over."""
+        self.is_behind = False
+        """Whether there may be work that it had no slot for: a slot that frees looks for it."""
         self.queue = Wakeup()
         self.offers = frozenset(stream.offers)
         self._store = store
         self._writers = writers
         self._signals = signals
+        self._limits = limits
         self._running: dict[UUID, tuple[Assigned, Progress]] = {}
         self._handling: set[asyncio.Task[None]] = set()
         self._renewing: asyncio.Task[None] | None = None
         self._assignments: list[Assigned] = []
         self._acks: list[tuple[int, str, Verdict]] = []
+        self._stops: list[StopOrder] = []
         self._news = asyncio.Event()
         self._is_draining = False
         self._tell_drain = False
@@ -106,6 +129,24 @@ class WorkSession:
         """End a task that nobody runs any more, though its step is open."""
         log.error("open step that its executor does not know", task_id=str(task.task_id))
         self._spawn(self._end_quietly(row))
+
+    def cancel(self, task_ids: Iterable[UUID]) -> None:
+        """Have the steps of tasks killed that run here; their end is reported."""
+        for task_id in task_ids:
+            if (held := self._running.get(task_id)) is not None:
+                self._order_stop(held[0], "it is being cancelled", is_cancel=True)
+
+    def revoke(self, tokens: Mapping[UUID, int]) -> None:
+        """Have tasks forgotten that run here under these lease tokens, or older ones."""
+        for task_id, token in tokens.items():
+            held = self._running.get(task_id)
+            if held is not None and held[0].lease_token <= token:
+                self._order_stop(held[0], "this boot holds it no more", is_cancel=False)
+                self._free(task_id)
+
+    def reconcile(self) -> None:
+        """Look what the boot holds: orders to stop may have been missed."""
+        self._spawn(self._reconcile())
 
     def handle(self, incoming: Incoming) -> None:
         """Take one report; its ack follows once it is committed, or judged."""
@@ -144,14 +185,16 @@ class WorkSession:
         """All that is ready to be sent, waiting for some; None at a good end, else PawlError."""
         while True:
             self._news.clear()
-            if self._assignments or self._acks or self._tell_drain:
+            if self._assignments or self._acks or self._stops or self._tell_drain:
                 out = Outgoing(
                     assignments=tuple(self._assignments),
                     acks=tuple(self._acks),
+                    stops=tuple(self._stops),
                     drain=self._tell_drain,
                 )
                 self._assignments.clear()
                 self._acks.clear()
+                self._stops.clear()
                 self._tell_drain = False
                 return out
             if self._is_over:
@@ -196,16 +239,51 @@ class WorkSession:
 
     async def _fill(self) -> None:
         while (free := self.free_slots) > 0:
-            tasks = await self._store.claim(self.stream, slots=free)
+            self.is_behind = False
+            ends = self._limits.ends
+            claimed = await self._store.claim(self.stream, slots=free)
+            tasks = claimed.tasks
             CLAIMS.labels("yes" if tasks else "no").inc()
-            if not tasks:
-                return
-            pass_crash_point("queue.after_claim")
-            TASKS.labels("running").inc(len(tasks))
-            self._signals.committed(changed=[task.task_id for task in tasks])
-            self.assign(tasks)
+            is_worth_asking = claimed.is_limited and self._limits.limited(ends_before=ends)
+            if tasks:
+                pass_crash_point("queue.after_claim")
+                TASKS.labels("running").inc(len(tasks))
+                self._signals.committed(changed=[task.task_id for task in tasks])
+                self.assign(tasks)
             if len(tasks) == free:
                 self._signals.work_waits()
+            elif not (is_worth_asking or (tasks and claimed.is_limited)):
+                # That was all there is for it; what comes later says so.
+                return
+        self.is_behind = True
+
+    async def _reconcile(self) -> None:
+        before = {task_id: task.lease_token for task_id, (task, _) in self._running.items()}
+        try:
+            held = {task.task_id: task for task in await self._store.held(self.stream.boot_id)}
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            # Until the end of this outage executors find out by their acks.
+            return
+        # What was claimed meanwhile is not in `held`, nor in `before`.
+        self.revoke({task_id: token for task_id, token in before.items() if task_id not in held})
+        self.cancel(task_id for task_id, task in held.items() if task.is_cancelling)
+
+    def _free(self, task_id: UUID) -> None:
+        """Forget a task; its slot is free."""
+        if self._running.pop(task_id, None) is not None and self.is_behind:
+            self.queue.set()
+
+    def _order_stop(self, task: Assigned, reason: str, *, is_cancel: bool) -> None:
+        order = StopOrder(
+            task_id=task.task_id,
+            lease_token=task.lease_token,
+            reason=reason,
+            is_cancel=is_cancel,
+        )
+        self._stops.append(order)
+        self._news.set()
 
     async def _find_lost_claims(self) -> None:
         held = await self._store.held(self.stream.boot_id)
@@ -225,10 +303,9 @@ class WorkSession:
                 self.end(unavailable("the database is away; connect again"))
                 return
         report = incoming.report
-        known = incoming.known_id
         is_over = verdict not in {Verdict.OK, Verdict.SEEN} or (report and report.end is not None)
-        if is_over and known is not None and self._running.pop(known, None) is not None:
-            self.queue.set()
+        if is_over and incoming.known_id is not None:
+            self._free(incoming.known_id)
         self._acks.append((incoming.report_id, incoming.task_id, verdict))
         self._news.set()
 

@@ -7,22 +7,33 @@ from uuid import UUID
 
 from libs.core.lifecycle import TaskState
 from libs.db.engine import Pool
-from services.scheduler.model import Assigned, Fate, Renewal, ReportRow, Stream, Verdict
+from libs.db.kept import KeptConnection
+from services.scheduler.model import Assigned, Claimed, Fate, Renewal, ReportRow, Stream, Verdict
 from services.scheduler.rows import assigned, report_parameters
 from services.scheduler.store import QUERIES
 
 
 class WorkStore:
-    """Leases, claims and reports in PostgreSQL; `hot` is a pool whose plans use indexes only."""
+    """Leases, claims and reports in PostgreSQL; `hot` is a pool whose plans use indexes only.
 
-    def __init__(self, hot: Pool, *, lease_seconds: float) -> None:
+    Claims take turns in the database, so they share one connection; `writers` have one each.
+    """
+
+    def __init__(self, hot: Pool, *, lease_seconds: float, writers: int = 1) -> None:
         self._hot = hot
         self._lease_seconds = lease_seconds
+        self._claiming = KeptConnection(hot)
+        self._writing = tuple(KeptConnection(hot) for _ in range(writers))
 
-    async def hello(self, stream: Stream) -> bool:
+    async def close(self) -> None:
+        """Hand back the connections that were kept."""
+        for kept in (self._claiming, *self._writing):
+            await kept.give_back()
+
+    async def hello(self, stream: Stream) -> int | None:
         """Note a stream as its boot's newest and lease the boot; earlier boots of the executor end.
 
-        False when this boot has ended itself: it gets no work any more.
+        How many did; None when this boot has ended itself: it gets no work any more.
         """
         parameters = {
             "executor_id": stream.executor_id,
@@ -34,7 +45,16 @@ class WorkStore:
         }
         async with self._hot.connection() as connection:
             cursor = await connection.execute(QUERIES["hello"], parameters)
-            return await cursor.fetchone() is not None
+            row = await cursor.fetchone()
+        return None if row is None else int(row["ended"])
+
+    async def end_stream(self, stream: Stream) -> None:
+        """Note that a stream is gone; its boot has 3 s to come back, if it was its newest."""
+        await self._end("end_stream", stream)
+
+    async def end_boot(self, stream: Stream) -> None:
+        """End the boot of a stream, if that is its newest."""
+        await self._end("end_boot", stream)
 
     async def renew(self, stream: Stream) -> Renewal:
         """Renew the lease of all that the stream runs."""
@@ -56,7 +76,7 @@ class WorkStore:
             cursor = await connection.execute(QUERIES["held"], {"boot_id": boot_id})
             return [assigned(row) for row in await cursor.fetchall()]
 
-    async def claim(self, stream: Stream, *, slots: int) -> list[Assigned]:
+    async def claim(self, stream: Stream, *, slots: int) -> Claimed:
         """Lease at most `slots` waiting tasks to the stream's boot, in the order of the queue."""
         parameters = {
             "boot_id": stream.boot_id,
@@ -64,24 +84,24 @@ class WorkStore:
             "offers": list(stream.offers),
             "slots": slots,
         }
-        async with self._hot.connection() as connection:
-            cursor = await connection.execute(QUERIES["claim"], parameters)
-            return [assigned(row) for row in await cursor.fetchall()]
+        rows = await self._claiming.rows(QUERIES.block("claim"), parameters)
+        return Claimed(
+            tasks=tuple(assigned(row) for row in rows if row["id"] is not None),
+            is_limited=any(row["limited"] for row in rows),
+        )
 
-    async def report(self, rows: Sequence[ReportRow]) -> dict[UUID, Fate]:
+    async def report(self, rows: Sequence[ReportRow], *, writer: int = 0) -> dict[UUID, Fate]:
         """Write at most one report per task; the fate of each whose task exists.
 
         Writing the same again is safe: what was written the first time is then SEEN.
         """
-        async with self._hot.connection() as connection:
-            cursor = await connection.execute(QUERIES["report"], report_parameters(rows))
-            return {
-                row["task_id"]: Fate(
-                    verdict=Verdict(row["verdict"]),
-                    ended=_ended(row["verdict"], row["ended"]),
-                )
-                for row in await cursor.fetchall()
-            }
+        written = await self._writing[writer].rows(QUERIES.block("report"), report_parameters(rows))
+        return {
+            row["task_id"]: Fate(
+                verdict=Verdict(row["verdict"]), ended=_ended(row["verdict"], row["ended"])
+            )
+            for row in written
+        }
 
     async def announce(self, channel: str, payload: str) -> None:
         """Notify the other schedulers; the payload must stay below 8,000 bytes."""
@@ -94,6 +114,11 @@ class WorkStore:
             cursor = await connection.execute(QUERIES["count_waiting"])
             row = await cursor.fetchone()
             return 0 if row is None else int(row["waiting"])
+
+    async def _end(self, name: str, stream: Stream) -> None:
+        parameters = {"boot_id": stream.boot_id, "stream_id": stream.stream_id}
+        async with self._hot.connection() as connection:
+            await connection.execute(QUERIES[name], parameters)
 
 
 def _ended(verdict: str, ended: str | None) -> TaskState | None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ from libs.rpc.tokens import (
     private_key_file,
     public_keys_file,
 )
+from services.executor.boot import Boot
 from services.executor.clients import (
     ArtifactClient,
     Channels,
@@ -56,10 +58,12 @@ from services.executor.worker import Identity, Worker
 from tests.executor_world import TASK_ID, TENANT_ID, make_registry, make_service
 from tests.fake_scheduler import WORK, FakeScheduler
 from tests.waiting import eventually
+from tests.worker_world import make_order
 
 PLANNER = "pawl.planner.v1.PlannerService"
 ARTIFACT = "pawl.artifact.v1.ArtifactService"
-BOOT_ID = "0193f9c8-0000-7000-8000-00000000b001"
+BOOT_IDS = [f"0193f9c8-0000-7000-8000-00000000b00{n}" for n in (1, 2)]
+BOOT_ID = BOOT_IDS[0]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -184,7 +188,7 @@ async def test_describe_says_what_is_offered_and_run(channels: Channels, keys: K
         make_service(registry),
         open_stream=SchedulerClient(channels.scheduler).open_work,
         identity=identity,
-        new_boot_id=lambda: BOOT_ID,
+        boot=Boot(lambda: BOOT_ID),
         clock=SystemClock(),
     )
     server = make_server(
@@ -208,9 +212,10 @@ async def test_describe_says_what_is_offered_and_run(channels: Channels, keys: K
 
 async def test_registration_is_renewed_and_withdrawn(mesh: Mesh, channels: Channels) -> None:
     registry = make_registry()
-    planner = PlannerClient(channels.planner, executor_id="e1", boot_id=lambda: BOOT_ID)
+    boot = Boot(lambda: BOOT_ID)
+    planner = PlannerClient(channels.planner, executor_id="e1", boot_id=lambda: boot.id)
     registration = Registration(
-        planner, specs=registry.specs, renew_seconds=0.01, retry_seconds=0.01
+        planner, specs=registry.specs, boot=boot, renew_seconds=0.01, retry_seconds=0.01
     )
     mesh.planner.refusals = 2
     stop = asyncio.Event()
@@ -224,6 +229,24 @@ async def test_registration_is_renewed_and_withdrawn(mesh: Mesh, channels: Chann
     assert (offer.executor_id, offer.boot_id) == ("e1", BOOT_ID)
     assert [tool.digest for tool in offer.tools] == [ref.digest for ref in registry.refs]
     assert [(w.executor_id, w.boot_id) for w in mesh.planner.withdrawn] == [("e1", BOOT_ID)]
+
+
+async def test_registration_follows_a_new_boot_at_once(mesh: Mesh, channels: Channels) -> None:
+    registry = make_registry()
+    boot = Boot(iter(BOOT_IDS).__next__)
+    planner = PlannerClient(channels.planner, executor_id="e1", boot_id=lambda: boot.id)
+    registration = Registration(planner, specs=registry.specs, boot=boot, renew_seconds=60)
+    stop = asyncio.Event()
+    running = asyncio.create_task(registration.run(stop))
+    await eventually(registration.registered.is_set)
+
+    boot.again()
+    await eventually(lambda: len(mesh.planner.offers) == 2)
+    stop.set()
+    await running
+
+    assert [offer.boot_id for offer in mesh.planner.offers] == BOOT_IDS
+    assert [withdrawn.boot_id for withdrawn in mesh.planner.withdrawn] == BOOT_IDS[1:]
 
 
 ARTIFACT_1 = NewArtifact(
@@ -273,9 +296,11 @@ async def test_process_names_every_bad_setting(tmp_path: Path) -> None:
     assert b"PAWL_SCHEDULER_TARGET" in said
 
 
-async def test_process_works_and_stops_on_sigterm(
+@pytest_asyncio.fixture
+async def process(
     mesh: Mesh, keys: KeyRing, tmp_path: Path
-) -> None:
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """An executor as a process, connected and registered."""
     keys.write(tmp_path)
     targets = {f"PAWL_{name.upper()}_TARGET": target for name, target in mesh.targets.items()}
     files = {
@@ -283,12 +308,63 @@ async def test_process_works_and_stops_on_sigterm(
         "PAWL_PUBLIC_KEYS_FILE": str(public_keys_file(tmp_path)),
     }
     process = await _start({**targets, **files, "PAWL_EXECUTOR_ID": "e7"})
-
-    session = await eventually(lambda: mesh.scheduler.sessions, timeout=20)
+    await eventually(lambda: mesh.scheduler.sessions, timeout=20)
     await eventually(lambda: mesh.planner.offers, timeout=20)
+    yield process
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
+async def test_process_works_and_stops_on_sigterm(
+    mesh: Mesh, process: asyncio.subprocess.Process
+) -> None:
     process.send_signal(signal.SIGTERM)
     await asyncio.wait_for(process.communicate(), 20)
 
-    assert session[0].hello.executor_id == "e7"
+    (session,) = mesh.scheduler.sessions
+    assert session.hello.executor_id == "e7"
     assert process.returncode == 0
+    assert session.has_left
     assert [w.executor_id for w in mesh.planner.withdrawn] == ["e7"]
+
+
+async def test_process_that_stood_still_past_a_step_s_time_does_not_call_it_done(
+    mesh: Mesh, process: asyncio.subprocess.Process
+) -> None:
+    session = await mesh.scheduler.session()
+    order = make_order(make_registry(), ("wait", {"seconds": 0.5}))
+    order.plan.limits.max_step_seconds = 0.6
+    session.send(assignments=[order])
+    session.ack(await session.report(1))
+    # That the next task begins says that the step of the first has begun.
+    session.send(assignments=[make_order(make_registry(), ("wait", {"seconds": 0}))])
+    await session.report(2)
+
+    stopped_at = time.monotonic()
+    process.send_signal(signal.SIGSTOP)
+    await eventually(lambda: time.monotonic() > stopped_at + 0.8)
+    process.send_signal(signal.SIGCONT)
+
+    failure = (await session.report(3)).finished.failure
+    assert (failure.code, failure.reason) == ("TIMEOUT", "STEP_TIMEOUT")
+
+
+async def test_process_whose_boot_ended_while_it_stood_still_boots_again(
+    mesh: Mesh, process: asyncio.subprocess.Process
+) -> None:
+    session = await mesh.scheduler.session()
+    order = make_order(make_registry(), ("wait", {"seconds": 60}))
+    session.send(assignments=[order])
+    session.ack(await session.report(1))
+    process.send_signal(signal.SIGSTOP)
+
+    mesh.scheduler.ended_boots.add(session.hello.boot_id)
+    session.end()
+    process.send_signal(signal.SIGCONT)
+    fresh = await mesh.scheduler.session(2)
+
+    assert fresh.hello.boot_id != session.hello.boot_id
+    assert list(fresh.hello.running) == []
+    assert len(session.reports) == 1
+    await eventually(lambda: mesh.planner.offers[-1].boot_id == fresh.hello.boot_id)

@@ -5,126 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
 
-from libs.core.canonical import Json, canonical_text
-from libs.core.clock import SystemClock
-from libs.core.errors import PawlError
-from libs.core.ids import new_id
-from libs.pb.pawl.plan.v1 import plan_pb2
+from libs.core.canonical import Json
 from libs.pb.pawl.scheduler.v1 import task_pb2
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as pb
-from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import add_WorkServiceServicer_to_server
-from libs.rpc.client import RpcChannel
-from libs.rpc.convert import to_timestamp, tool_ref_to_proto
-from libs.rpc.server import RpcServer
-from libs.rpc.tokens import KeyRing, ServiceTokens, TokenVerifier
-from services.executor.clients import SchedulerClient
-from services.executor.service import ExecutorService
-from services.executor.step_runner import StepRunner
-from services.executor.tools.registry import ToolRegistry
-from services.executor.worker import Identity, Pace, Worker
-from tests.executor_world import (
-    CREATED_AT,
-    PLAN_HASH,
-    TENANT_ID,
-    FakeArtifacts,
-    FakeTool,
-    Gate,
-    make_registry,
-)
-from tests.fake_scheduler import WORK, FakeScheduler
+from libs.rpc.convert import tool_ref_to_proto
+from libs.rpc.tokens import KeyRing
 from tests.waiting import eventually
-
-FAST = Pace(heartbeat=0.02, hello=0.2, first_delay=0.01, longest_delay=0.02, drain=1.0)
-BOOT_IDS = [f"0193f9c8-0000-7000-8000-00000000b00{n}" for n in range(1, 5)]
-BOOT_ID = BOOT_IDS[0]
-
-
-@dataclass
-class World:
-    """A scheduler that is a fake, a worker, and a tool named `fake` that waits at a gate."""
-
-    scheduler: FakeScheduler
-    registry: ToolRegistry
-    gate: Gate
-    worker: Worker
-    server: RpcServer
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    running: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        self.running = asyncio.create_task(self.worker.run(self.stop))
-
-    async def end(self) -> None:
-        self.stop.set()
-        if self.running is not None:
-            await self.running
-
-    def assignment(
-        self, *steps: tuple[str, Json], lease_token: int = 1, task_id: str | None = None
-    ) -> pb.Assignment:
-        names = {tool for tool, _ in steps}
-        return pb.Assignment(
-            task_id=task_id or str(new_id()),
-            tenant_id=str(TENANT_ID),
-            lease_token=lease_token,
-            plan=plan_pb2.Plan(
-                steps=[
-                    plan_pb2.Step(step_index=index, tool=tool, input_json=canonical_text(value))
-                    for index, (tool, value) in enumerate(steps, start=1)
-                ],
-                limits=plan_pb2.Limits(),
-            ),
-            tool_set=[tool_ref_to_proto(r) for r in self.registry.refs if r.name in names],
-            task_input_json="{}",
-            plan_hash=PLAN_HASH,
-            created_at=to_timestamp(CREATED_AT),
-            mode="live",
-            request_id="req_1",
-        )
+from tests.worker_world import BOOT_ID, World, open_world
 
 
 @pytest_asyncio.fixture
 async def world(keys: KeyRing) -> AsyncIterator[World]:
-    scheduler, gate = FakeScheduler(), Gate()
-    registry = make_registry(FakeTool(gate.call))
-    server = RpcServer(
-        service="scheduler",
-        address="127.0.0.1:0",
-        verifier=TokenVerifier(keys.public, audience="scheduler"),
-        access={f"/{WORK}/Work": frozenset({"executor"})},
-        drain_seconds=0.1,
-    )
-    server.add(add_WorkServiceServicer_to_server, scheduler, WORK)
-    port = await server.start()
-    channel = RpcChannel(
-        f"127.0.0.1:{port}",
-        audience="scheduler",
-        tokens=ServiceTokens("executor", keys.private["executor"]),
-    )
-    clock = SystemClock()
-    worker = Worker(
-        ExecutorService(
-            registry, runner=StepRunner(artifacts=FakeArtifacts(), clock=clock), clock=clock
-        ),
-        open_stream=SchedulerClient(channel).open_work,
-        identity=Identity(executor_id="e1", slots=4, tools=registry.refs),
-        new_boot_id=iter(BOOT_IDS).__next__,
-        clock=clock,
-        pace=FAST,
-    )
-    world = World(scheduler, registry, gate, worker, server)
-    world.begin()
-    yield world
-    gate.open.set()
-    scheduler.acknowledge_all()
-    await world.end()
-    await channel.close()
-    await server.stop()
+    async with open_world(keys) as world:
+        yield world
 
 
 async def test_hello_names_the_executor_and_its_exact_tools(world: World) -> None:
@@ -335,6 +232,19 @@ async def test_unreadable_assignment_fails_the_task(world: World) -> None:
     assert report.end.failure.code == "INTERNAL"
 
 
+async def test_assignment_says_what_was_used_before(world: World) -> None:
+    session = await world.scheduler.session()
+    order = world.assignment(("math", {"expression": "1"}))
+    order.plan.limits.max_total_tokens = 5
+    order.tokens_used = 6
+
+    session.send(assignments=[order])
+    report = await session.report(1)
+
+    assert report.end.failure.code == "TOKEN_LIMIT"
+    assert not report.HasField("started_step_index")
+
+
 async def test_scheduler_that_drains_is_left_when_nothing_runs(world: World) -> None:
     session = await world.scheduler.session()
     session.send(assignments=[world.assignment(("fake", {}))])
@@ -378,7 +288,7 @@ async def test_stopping_executor_hands_over_between_steps_in_the_end(world: Worl
 
     world.stop.set()
     draining = await world.scheduler.session(2)
-    await eventually(lambda: world.worker._hands_over)
+    await eventually(lambda: world.worker._runs._hands_over)
     draining.send(assignments=[world.assignment(("fake", {}))])
     world.gate.open.set()
     closed = await draining.report(1)
@@ -416,10 +326,9 @@ async def test_ended_boot_is_followed_by_a_new_one_without_the_old_tasks(world: 
     session.ack(await session.report(1))
     await eventually(world.gate.entered.is_set)
 
-    world.scheduler.refusal = PawlError("conflict", "this boot has ended")
+    world.scheduler.ended_boots.add(BOOT_ID)
     session.end()
     await eventually(world.gate.cancelled.is_set)
-    world.scheduler.refusal = None
     fresh = await world.scheduler.session(2)
 
     assert fresh.hello.boot_id != BOOT_ID

@@ -32,6 +32,7 @@ RING = KeyRing.generate()
 ACCESS = {
     f"/{TASKS}/SubmitTask": frozenset({"gateway"}),
     f"/{TASKS}/GetTask": frozenset({"caller"}),
+    f"/{TASKS}/CancelTask": frozenset({"caller"}),
     f"/{TASKS}/GetTrace": frozenset({"executor"}),
     f"/{TASKS}/WatchEvents": frozenset({"anyone"}),
     f"/{TASKS}/RepublishEvents": frozenset({"caller"}),
@@ -52,6 +53,12 @@ class Tasks(pb_grpc.SchedulerServiceServicer):
     async def GetTask(self, request: pb.GetTaskRequest, context: object) -> pb.GetTaskResponse:
         del request, context
         return pb.GetTaskResponse()
+
+    async def CancelTask(
+        self, request: pb.CancelTaskRequest, context: object
+    ) -> pb.CancelTaskResponse:
+        del request, context
+        return pb.CancelTaskResponse()
 
     async def GetTrace(
         self, request: pb.GetTraceRequest, context: object

@@ -17,6 +17,7 @@ from libs.core.tool_spec import ToolRef
 from libs.db.engine import Pool, open_pool
 from services.scheduler.model import (
     Assigned,
+    Claimed,
     FrozenPlan,
     IdempotencyKey,
     NewTask,
@@ -29,6 +30,7 @@ from services.scheduler.model import (
     Verdict,
 )
 from services.scheduler.store import TaskStore
+from services.scheduler.sweep_store import SweepStore
 from services.scheduler.work_store import WorkStore
 from tests.scheduler_world import MATH, TENANT, ask, make_plan
 from tests.servers import Database
@@ -47,6 +49,7 @@ class Stores:
     hot: Pool
     tasks: TaskStore
     work: WorkStore
+    sweeps: SweepStore
 
     async def insert_task(self, **changes: Any) -> StoredTask:
         """A queued task of three steps."""
@@ -57,19 +60,31 @@ class Stores:
     async def connect(self, **changes: Any) -> Stream:
         """A stream that has said hello."""
         stream = make_stream(**changes)
-        assert await self.work.hello(stream)
+        assert await self.work.hello(stream) is not None
         return stream
+
+    async def claim(self, stream: Stream, *, slots: int = 1) -> tuple[Assigned, ...]:
+        """What a claim takes."""
+        return (await self.work.claim(stream, slots=slots)).tasks
 
     async def start(self, *, steps: int = 3, begun: int = 0) -> tuple[Stream, Assigned]:
         """A claimed task; with `begun` its first steps are closed and that one is open."""
         await self.insert_task(steps=steps)
         stream = await self.connect()
-        (task,) = await self.work.claim(stream, slots=1)
+        (task,) = await self.claim(stream)
         if begun:
             assert await self.report(stream, task, begins=1) is Verdict.OK
         for step in range(1, begun):
             assert await self.report(stream, task, closes=step, begins=step + 1) is Verdict.OK
         return stream, task
+
+    async def claim_apart(self, stream: Stream, *, slots: int) -> Claimed:
+        """A claim of another scheduler: on a connection of its own."""
+        work = WorkStore(self.hot, lease_seconds=LEASE_SECONDS)
+        try:
+            return await work.claim(stream, slots=slots)
+        finally:
+            await work.close()
 
     async def report(self, stream: Stream, task: Assigned, **parts: Any) -> Verdict:
         """The verdict on one report."""
@@ -194,9 +209,12 @@ async def scheduler_stores(database: Database) -> AsyncIterator[Stores]:
         stack.push_async_callback(hot.close)
         pool = await open_pool(dsn, name="test-read")
         stack.push_async_callback(pool.close)
+        work = WorkStore(hot, lease_seconds=LEASE_SECONDS)
+        stack.push_async_callback(work.close)
         yield Stores(
             database=database,
             hot=hot,
             tasks=TaskStore(hot=hot, pool=pool),
-            work=WorkStore(hot, lease_seconds=LEASE_SECONDS),
+            work=work,
+            sweeps=SweepStore(hot, lease_seconds=LEASE_SECONDS),
         )

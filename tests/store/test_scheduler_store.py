@@ -20,9 +20,11 @@ from libs.core.lifecycle import TaskState
 from libs.core.tool_spec import ToolRef
 from libs.db.engine import Connection, open_pool
 from libs.pb.pawl.events.v1.events_pb2 import TaskEventData
+from services.scheduler.judgement import judge_lost
 from services.scheduler.model import Renewal, Verdict
 from services.scheduler.reports import Progress, broken_form
 from services.scheduler.store import TaskStore
+from services.scheduler.sweep_store import SweepStore
 from services.scheduler.work_store import WorkStore
 from tests.scheduler_world import MATH, OTHER_TENANT, TENANT, WAIT
 from tests.servers import Database
@@ -150,11 +152,11 @@ async def test_claim_gives_each_task_to_one_executor(stores: Stores) -> None:
     ids = {(await stores.insert_task()).id for _ in range(40)}
     streams = [await stores.connect(executor_id=f"ex-{n}") for n in range(8)]
 
-    claimed = await asyncio.gather(*(stores.work.claim(s, slots=5) for s in streams))
+    claimed = await asyncio.gather(*(stores.claim_apart(s, slots=5) for s in streams))
 
-    got = [task.task_id for tasks in claimed for task in tasks]
+    got = [task.task_id for one in claimed for task in one.tasks]
     assert len(got) == len(set(got))
-    rest = [task for s in streams for task in await stores.work.claim(s, slots=40)]
+    rest = [task for s in streams for task in await stores.claim(s, slots=40)]
     assert set(got) | {task.task_id for task in rest} == ids
 
 
@@ -162,7 +164,7 @@ async def test_claim_says_all_that_the_executor_needs(stores: Stores) -> None:
     queued = await stores.insert_task(steps=2, traceparent="00-a", mode="test")
     stream = await stores.connect()
 
-    (task,) = await stores.work.claim(stream, slots=5)
+    (task,) = await stores.claim(stream, slots=5)
 
     assert (task.task_id, task.tenant_id, task.lease_token) == (queued.id, TENANT, 1)
     assert (task.mode, task.traceparent, task.request_id) == ("test", "00-a", "req_test")
@@ -180,7 +182,7 @@ async def test_claim_takes_only_tasks_whose_exact_tools_are_offered(stores: Stor
     await stores.insert_task(tool=forged)
     stream = await stores.connect(tools=(MATH, WAIT))
 
-    claimed = await stores.work.claim(stream, slots=9)
+    claimed = await stores.claim(stream, slots=9)
 
     assert [task.task_id for task in claimed] == [wanted.id]
 
@@ -191,7 +193,7 @@ async def test_claim_goes_by_priority_then_in_turn_across_tenants(stores: Stores
     urgent = (await stores.insert_task(priority=5)).id
     stream = await stores.connect()
 
-    order = [(await stores.work.claim(stream, slots=1))[0].task_id for _ in range(7)]
+    order = [(await stores.claim(stream, slots=1))[0].task_id for _ in range(7)]
 
     assert order == [urgent, mine[0], theirs[0], mine[1], theirs[1], mine[2], mine[3]]
 
@@ -201,10 +203,10 @@ async def test_older_stream_of_a_boot_claims_nothing(stores: Stores) -> None:
     new = await stores.connect(boot_id=old.boot_id)
     await stores.insert_task()
 
-    assert await stores.work.claim(old, slots=1) == []
+    assert await stores.claim(old, slots=1) == ()
     assert await stores.work.renew(old) is Renewal.REFUSED
     assert await stores.work.renew(new) is Renewal.IN_TIME
-    assert len(await stores.work.claim(new, slots=1)) == 1
+    assert len(await stores.claim(new, slots=1)) == 1
 
 
 async def test_executor_whose_lease_ran_out_claims_nothing_until_it_renews(stores: Stores) -> None:
@@ -212,9 +214,9 @@ async def test_executor_whose_lease_ran_out_claims_nothing_until_it_renews(store
     await stores.insert_task()
     await stores.ask("UPDATE scheduler.executors SET lease_until = now() - interval '1 s'")
 
-    assert await stores.work.claim(stream, slots=1) == []
+    assert await stores.claim(stream, slots=1) == ()
     assert await stores.work.renew(stream) is Renewal.AFTER_LAPSE
-    assert len(await stores.work.claim(stream, slots=1)) == 1
+    assert len(await stores.claim(stream, slots=1)) == 1
 
 
 async def test_new_boot_of_an_executor_ends_the_former_for_good(stores: Stores) -> None:
@@ -223,9 +225,10 @@ async def test_new_boot_of_an_executor_ends_the_former_for_good(stores: Stores) 
     await stores.connect(executor_id="ex")
     await stores.insert_task()
 
-    assert await stores.work.claim(former, slots=1) == []
+    assert await stores.claim(former, slots=1) == ()
     assert await stores.work.renew(former) is Renewal.REFUSED
-    assert not await stores.work.hello(make_stream(executor_id="ex", boot_id=former.boot_id))
+    again = make_stream(executor_id="ex", boot_id=former.boot_id)
+    assert await stores.work.hello(again) is None
     ended = await stores.ask("SELECT count(*) AS n FROM scheduler.executors WHERE ended_at IS NULL")
     assert ended == [{"n": 2}]
 
@@ -311,7 +314,7 @@ async def test_one_statement_judges_many_reports_each_for_itself(stores: Stores)
     for _ in range(4):
         await stores.insert_task()
     stream = await stores.connect()
-    good, again, stale, late = await stores.work.claim(stream, slots=4)
+    good, again, stale, late = await stores.claim(stream, slots=4)
     await stores.report(stream, again, begins=1)
     await stores.ask(
         "UPDATE scheduler.tasks SET cancel_requested_at = now() WHERE id = %s", (late.task_id,)
@@ -510,18 +513,34 @@ async def test_hot_statements_reach_rows_by_index_on_empty_tables(stores: Stores
         stores.database.dsn("scheduler"), name="one", min_size=1, max_size=1, hot=True
     )
     try:
+        work = WorkStore(one, lease_seconds=10)
+        # One connection, so that it has prepared all of them.
+        work._writing = (work._claiming,)
         lone = replace(
-            stores, tasks=TaskStore(hot=one, pool=one), work=WorkStore(one, lease_seconds=10)
+            stores,
+            tasks=TaskStore(hot=one, pool=one),
+            work=work,
+            sweeps=SweepStore(one, lease_seconds=10),
         )
         stream, task = await lone.start(begun=2)
         await lone.report(stream, task, closes=2, begins=3)
+        await work.close()
         await lone.tasks.get(TENANT, task.task_id)
+        await lone.tasks.queue_view(TENANT, task.task_id)
+        await lone.tasks.cancel(TENANT, task.task_id)
+        await lone.work.end_stream(stream)
+        await lone.work.end_boot(stream)
+        await lone.sweeps.sweep()
+        await lone.sweeps.queue_due()
+        await lone.sweeps.due_tasks()
+        await lone.sweeps.settle([judge_lost(one) for one in await lone.sweeps.lost_tasks()])
+        await lone.sweeps.settle_boots()
         async with one.connection() as connection:
             plans = await _plans(connection)
     finally:
         await one.close()
 
-    assert len(plans) >= 6
+    assert len(plans) >= 15
     for statement, plan in plans.items():
         assert "Seq Scan on" not in plan, statement
         assert "Hash Join" not in plan, statement

@@ -13,7 +13,8 @@ from libs.core.hashing import step_hash
 from libs.core.lifecycle import TaskState
 from libs.core.plan import Limits
 from libs.core.tool_spec import ToolRef
-from services.executor.model import AckStatus, Report, StepOutcome, TaskAssignment
+from services.executor.cancellation import Cancellation
+from services.executor.model import AckStatus, Report, StepOutcome, TaskAssignment, TaskEnd
 from services.executor.tools.registry import ToolRegistry
 from services.executor.tools.tool import ToolContext
 from tests.executor_world import (
@@ -236,6 +237,54 @@ async def test_run_task_cancelled_stops_the_tool_and_reports_nothing() -> None:
         await running
     assert gate.cancelled.is_set()
     assert len(reporter.reports) == 1
+
+
+async def test_run_task_that_is_to_be_cancelled_begins_nothing() -> None:
+    cancellation = Cancellation()
+    cancellation.ask()
+    reporter = FakeReporter()
+
+    await make_service().run_task(
+        make_assignment(("math", {"expression": "1"})), reporter, cancellation=cancellation
+    )
+
+    assert reporter.reports == [Report(end=TaskEnd(state=TaskState.CANCELLED))]
+
+
+async def test_run_task_that_is_cancelled_in_a_step_kills_it_and_says_so() -> None:
+    gate, cancellation = Gate(), Cancellation()
+    registry = make_registry(FakeTool(gate.call))
+    assignment = make_assignment(("fake", {}), ("fake", {}), registry=registry)
+    reporter = FakeReporter()
+    running = asyncio.create_task(
+        make_service(registry).run_task(assignment, reporter, cancellation=cancellation)
+    )
+    await gate.entered.wait()
+
+    cancellation.ask()
+    await running
+
+    assert gate.cancelled.is_set()
+    assert reporter.reports[1:] == [Report(end=TaskEnd(state=TaskState.CANCELLED))]
+
+
+async def test_step_that_ends_as_it_is_cancelled_is_reported() -> None:
+    cancellation = Cancellation()
+
+    async def last_moment(arguments: dict[str, Json], context: ToolContext) -> Json:
+        del context
+        cancellation.ask()
+        return arguments
+
+    registry = make_registry(FakeTool(last_moment))
+    assignment = make_assignment(("fake", {}), ("fake", {}), registry=registry)
+    reporter = FakeReporter(AckStatus.OK, AckStatus.LATE)
+
+    await make_service(registry).run_task(assignment, reporter, cancellation=cancellation)
+
+    assert len(reporter.reports) == 2
+    assert reporter.reports[1].finished is not None
+    assert reporter.reports[1].finished.output == {}
 
 
 async def test_step_over_its_time_is_stopped() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
 import pytest
 
 from libs.core.errors import PawlError
@@ -13,8 +16,10 @@ from services.scheduler.admission import (
     idempotency_key,
     tier_bounds,
 )
-from services.scheduler.model import IdempotencyKey, Submission
+from services.scheduler.model import Agent, IdempotencyKey, Submission
 
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+TASK_ID = UUID("0193f9c8-0000-7000-8000-000000000001")
 FINGERPRINT = "0123456789abcdef" * 4
 
 
@@ -32,7 +37,8 @@ def make_submission(**changes: object) -> Submission:
 
 
 def test_input_becomes_canonical() -> None:
-    admitted = admit(make_submission(task_input_json='{ "b": 1.0, "a": [1e2, "\\u00e4"] }'))
+    text = '{ "b": 1.0, "a": [1e2, "\\u00e4"] }'
+    admitted = admit(make_submission(task_input_json=text), now=NOW)
 
     assert admitted.task_input == '{"a":[100,"ä"],"b":1}'
     assert admitted.idempotency is None
@@ -40,7 +46,12 @@ def test_input_becomes_canonical() -> None:
 
 @pytest.mark.parametrize("priority", [-1000, 0, 1000])
 def test_priority_within_bounds_passes(priority: int) -> None:
-    admit(make_submission(priority=priority))
+    admit(make_submission(priority=priority), now=NOW)
+
+
+@pytest.mark.parametrize("days", [-10_000, 0, 366])
+def test_due_time_within_bounds_passes(days: int) -> None:
+    admit(make_submission(scheduled_at=NOW + timedelta(days=days)), now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +62,11 @@ def test_priority_within_bounds_passes(priority: int) -> None:
         ({"wait_seconds": -0.1}, "wait_seconds"),
         ({"wait_seconds": 25.1}, "wait_seconds"),
         ({"wait_seconds": float("nan")}, "wait_seconds"),
+        ({"scheduled_at": NOW + timedelta(days=367)}, "scheduled_at"),
+        (
+            {"agent": Agent(agent_id=TASK_ID, max_concurrent_tasks=0)},
+            "agent.max_concurrent_tasks",
+        ),
         ({"task_input_json": "[]"}, "task_input"),
         ({"task_input_json": "null"}, "task_input"),
         ({"key": "k"}, "request_fingerprint"),
@@ -59,7 +75,7 @@ def test_priority_within_bounds_passes(priority: int) -> None:
 )
 def test_refusal_names_its_field(changes: dict[str, object], field: str) -> None:
     with pytest.raises(PawlError) as refused:
-        admit(make_submission(**changes))
+        admit(make_submission(**changes), now=NOW)
 
     assert refused.value.code == "validation_failed"
     assert refused.value.errors[0].field == field

@@ -107,7 +107,7 @@ def test_whole_report_passes(report: Report) -> None:
         make_report(replace(CLOSED, output='"\x00"')),
         make_report(replace(CLOSED, resolved_input='"\x00"')),
         make_report(replace(CLOSED, schema_failures="\x00")),
-        make_report(end=TaskEnd(state=TaskState.CANCELLED, failure=None)),
+        make_report(end=TaskEnd(state=TaskState.CANCELLED, failure=BROKE)),
         make_report(end=TaskEnd(state=TaskState.RUNNING, failure=None)),
         make_report(end=TaskEnd(state=TaskState.FAILED, failure=None)),
         make_report(end=TaskEnd(state=TaskState.SUCCEEDED, failure=BROKE)),
