@@ -140,13 +140,16 @@ class FaultStack:
             await self._settle(settle_seconds)
         # Before the dump: a call is younger than its record.
         effects = read_ledger(self.place / "ledger")
+        dump = await read_dump(self.stack)
+        limits = {t.tenant_id: t.tenant_limit for t in dump.tasks if t.tenant_limit is not None}
         return History(
             operations=log.operations,
-            dump=await read_dump(self.stack),
+            dump=dump,
             earlier=self.earlier,
             effects=effects,
             held_seconds=self.held_seconds,
             is_settled=settle_seconds is not None,
+            most_running=limits,
             **more,
         )
 
