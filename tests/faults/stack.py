@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,16 @@ _LINKED_UP = ("-m", "tests.faults.linked_up")
 
 @dataclass(kw_only=True)
 class FaultStack:
-    """A running Pawl. `held_seconds`: how long tests have kept it from working so far."""
+    """A running Pawl. `held_seconds`: how long tests have kept it from working so far.
+
+    `is_spoiled`: something in it never ends, so that the next test needs another one.
+    """
 
     place: Path
     process: subprocess.Popen[bytes]
     held_seconds: float = 0.0
+    is_spoiled: bool = False
     earlier: Dump | None = None
-    _last_ready: ReadyFile | None = field(default=None, repr=False)
 
     @property
     def data_dir(self) -> Path:
@@ -66,7 +69,7 @@ class FaultStack:
 
     @property
     def ready(self) -> ReadyFile:
-        """The ready file; the last one seen where it is just being replaced."""
+        """The ready file."""
         found = self.look()
         assert found is not None, self.console
         return found
@@ -137,13 +140,16 @@ class FaultStack:
             await self._settle(settle_seconds)
         # Before the dump: a call is younger than its record.
         effects = read_ledger(self.place / "ledger")
+        dump = await read_dump(self.stack)
+        limits = {t.tenant_id: t.tenant_limit for t in dump.tasks if t.tenant_limit is not None}
         return History(
             operations=log.operations,
-            dump=await read_dump(self.stack),
+            dump=dump,
             earlier=self.earlier,
             effects=effects,
             held_seconds=self.held_seconds,
             is_settled=settle_seconds is not None,
+            most_running=limits,
             **more,
         )
 
@@ -158,6 +164,7 @@ class FaultStack:
         try:
             await eventually(is_settled, timeout=seconds)
         except AssertionError as error:
+            self.is_spoiled = True
             stuck = "\n".join(map(str, await self.ask(_STUCK)))
             said = f"after {seconds} s still {waiting}:\n{stuck}"
             raise AssertionError(said) from error

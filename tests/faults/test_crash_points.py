@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.faults import needs
 from tests.faults.judge import check_run
 from tests.faults.load import Load, Pace, Work, more_done
 from tests.faults.stack import fault_stack
@@ -81,7 +80,6 @@ class Death:
     calls: int
 
 
-@needs.lost_executors_judged
 @pytest.mark.parametrize(
     "death",
     [
@@ -112,7 +110,6 @@ async def test_executor_that_dies_in_a_step_loses_it_once_it_has_begun_and_never
     check_run(history, hits=lost or moved)
 
 
-@needs.lost_executors_judged
 async def test_executor_that_dies_after_a_record_loses_no_more_than_its_open_step(
     tmp_path: Path, seed: int
 ) -> None:
@@ -128,7 +125,6 @@ async def test_executor_that_dies_after_a_record_loses_no_more_than_its_open_ste
     check_run(history, hits=stack.crashed)
 
 
-@needs.lost_executors_judged
 async def test_task_that_was_claimed_for_an_executor_that_never_heard_of_it_is_found(
     tmp_path: Path, seed: int
 ) -> None:

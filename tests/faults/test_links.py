@@ -9,7 +9,6 @@ import pytest
 import pytest_asyncio
 
 from libs.cli.client import Client, Server
-from tests.faults import needs
 from tests.faults.judge import check_run
 from tests.faults.linked import DATABASE
 from tests.faults.links import (
@@ -122,7 +121,6 @@ async def test_short_cut_between_executor_and_scheduler_is_not_noticed(
     check_run(history, hits=CUTS)
 
 
-@needs.lost_executors_judged
 @pytest.mark.parametrize("cut", ["silent", "nothing comes back"])
 async def test_long_cut_between_executor_and_scheduler_has_one_owner_of_each_task(
     linked: Linked, seed: int, cut: str

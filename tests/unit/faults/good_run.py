@@ -199,7 +199,8 @@ def _operations(life: Life) -> list[Operation]:
         )
 
     final = {
-        "status": life.end or "queued",
+        "status": "failed" if life.end == "cancelled" else life.end or "queued",
+        "failure": {"code": "CANCELLED"} if life.end == "cancelled" else None,
         "execution_finished_at": "2026-01-01T00:00:09Z" if life.end else None,
         "result": {"n": 3} if life.end == "succeeded" else None,
     }
