@@ -12,18 +12,19 @@ from gateway import feed, health, openapi, republishing
 from gateway.accounts import routes as accounts
 from gateway.accounts.schemas import CreateKey, CreateTenant
 from gateway.call import Gateway
+from gateway.dialects.agents import routes as agents
+from gateway.dialects.agents.schemas import CancelTask
 from gateway.dialects.runtime import routes as runtime
 from gateway.dialects.runtime.schemas import ExecuteRequest
 from gateway.edge import Edge
-from gateway.errors import answer_refusal
 from gateway.methods import Methods
-from gateway.route import Route
+from gateway.route import Endpoints, Route
 from gateway.tools import routes as tools
-from libs.core.errors import PawlError
 
 own_router = APIRouter(route_class=Route)
 ROUTERS = (
     runtime.router,
+    agents.router,
     feed.router,
     republishing.router,
     accounts.router,
@@ -31,7 +32,7 @@ ROUTERS = (
     health.router,
     own_router,
 )
-BODIES = (ExecuteRequest, CreateTenant, CreateKey, republishing.ReplayEvents)
+BODIES = (ExecuteRequest, CancelTask, CreateTenant, CreateKey, republishing.ReplayEvents)
 
 
 @own_router.get("/openapi.json", include_in_schema=False)
@@ -60,8 +61,8 @@ def create_app(gateway: Gateway, *, max_in_flight: int = 1000) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    app.add_exception_handler(PawlError, answer_refusal)
     app.add_exception_handler(HTTPException, Methods(ROUTERS).answer)
+    app.add_middleware(Endpoints, routers=ROUTERS)
     app.add_middleware(Edge, max_in_flight=max_in_flight)
     return app
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
 
 from libs.core.errors import FieldError, PawlError
@@ -44,12 +43,6 @@ def problem_body(error: PawlError, *, request_id: str) -> dict[str, object]:
         "request_id": request_id,
         "errors": [_field(one) for one in error.errors[:MAX_ERRORS]],
     }
-
-
-async def answer_refusal(_request: Request, error: Exception) -> Response:
-    """Answer a PawlError that a route raised."""
-    assert isinstance(error, PawlError)  # noqa: S101 - registered for that class alone
-    return problem(error)
 
 
 def no_route() -> PawlError:

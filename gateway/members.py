@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from datetime import UTC, datetime
 
 from libs.core.canonical import Json
 from libs.core.errors import FieldError, PawlError
@@ -10,6 +12,12 @@ from libs.core.json_reader import json_type
 
 MAX_SHOWN_UNKNOWN = 10
 MAX_NAME = 64
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
 
 
 class Members:
@@ -107,6 +115,20 @@ class Members:
             return None
         return float(value)
 
+    def instant(self, name: str) -> datetime | None:
+        """An RFC 3339 time with an offset, in UTC."""
+        text = self.text(name, max_length=40)
+        if not text:
+            return None
+        try:
+            if not _RFC3339.fullmatch(text):
+                raise ValueError("not RFC 3339")
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            detail = "it must be an RFC 3339 time with an offset, such as 2026-06-15T09:00:00+02:00"
+            self.refuse(name, "invalid_datetime", detail)
+            return None
+
     def refuse(self, name: str, code: str, detail: str) -> None:
         """Note that a member is wrong."""
         self._errors.append(FieldError(field=name, code=code, detail=detail))
@@ -117,7 +139,7 @@ class Members:
         """
         unknown = [name for name in self._value if name not in self._known]
         for name in unknown[:MAX_SHOWN_UNKNOWN]:
-            allowed = ", ".join(sorted(self._known))
+            allowed = ", ".join(sorted(self._known)) or "none"
             self.refuse(name[:MAX_NAME], "unknown_field", f"it is not known; known are {allowed}")
         if not self._errors:
             return

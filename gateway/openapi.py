@@ -79,13 +79,15 @@ LAST_EVENT_ID = header_parameter(
 )
 
 
-def reads(*parameters: Parameter, body: type[BaseModel] | None = None) -> dict[str, Any]:
+def reads(
+    *parameters: Parameter, body: type[BaseModel] | None = None, is_body_required: bool = True
+) -> dict[str, Any]:
     """`openapi_extra` of a route: the parameters and the body that our own readers read."""
     operation: dict[str, Any] = {"parameters": list(parameters)}
     if body is not None:
         schema = {"$ref": SCHEMA_REF + body.__name__}
         content = {"application/json": {"schema": schema}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": is_body_required, "content": content}
     return operation
 
 

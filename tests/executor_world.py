@@ -13,11 +13,12 @@ from libs.core.canonical import Json
 from libs.core.errors import StepFailed
 from libs.core.plan import Limits, Plan, Step
 from libs.core.tool_spec import ToolSpec
-from services.executor.model import AckStatus, Report, TaskAssignment
+from services.executor.model import AckStatus, Report, TaskAssignment, Used
 from services.executor.service import ExecutorService
 from services.executor.step_runner import StepRunner
 from services.executor.tools.registry import ToolRegistry, built_in_tools
 from services.executor.tools.tool import NewArtifact, Tool, ToolContext
+from services.executor.usage import Usage
 
 TASK_ID = UUID("0193f9c8-0000-7000-8000-000000000001")
 TENANT_ID = UUID("0193f9c8-0000-7000-8000-0000000000aa")
@@ -168,6 +169,7 @@ def make_context(artifacts: FakeArtifacts | None = None) -> ToolContext:
         created_at=CREATED_AT,
         mode="live",
         artifacts=artifacts or FakeArtifacts(),
+        usage=Usage(Limits(), before=Used()),
     )
 
 
@@ -182,6 +184,7 @@ def make_assignment(
     task_input: Json = None,
     limits: Limits | None = None,
     closed_outputs: Iterable[Json] = (),
+    used: Used | None = None,
     seconds_left: float | None = None,
     clock: FakeClock | None = None,
 ) -> TaskAssignment:
@@ -204,6 +207,7 @@ def make_assignment(
         plan_hash=PLAN_HASH,
         closed_outputs=tuple(closed_outputs),
         last_step_hash="cd" * 32 if closed_outputs else None,
+        used=used or Used(),
         seconds_left=seconds_left,
         received_at=(clock or FakeClock()).monotonic(),
         created_at=CREATED_AT,

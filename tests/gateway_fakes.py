@@ -32,6 +32,12 @@ from libs.rpc.tokens import CallerTokens
 
 START = datetime(2026, 2, 27, 11, 18, 1, 127894, tzinfo=UTC)
 NO_KEY = UUID(int=0)
+TENANT_ID = "0199d2a1-0000-7000-8000-3f0d5c1b8e27"
+ENDED = {
+    task_pb2.TASK_STATE_SUCCEEDED: "succeeded",
+    task_pb2.TASK_STATE_FAILED: "failed",
+    task_pb2.TASK_STATE_CANCELLED: "cancelled",
+}
 
 
 def at(seconds: float) -> Timestamp:
@@ -43,6 +49,7 @@ def make_task(state: task_pb2.TaskState.ValueType, **members: Any) -> task_pb2.T
     """A task in this state, as the scheduler would send it; `members` replace its own."""
     made: dict[str, Any] = {
         "id": str(new_id()),
+        "tenant_id": TENANT_ID,
         "state": state,
         "seq": 3,
         "input_json": '{"topic":"x"}',
@@ -235,6 +242,18 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     ) -> scheduler_service_pb2.GetTaskResponse:
         self._note(request)
         return scheduler_service_pb2.GetTaskResponse(task=self._known(request.task_id))
+
+    async def CancelTask(
+        self, request: scheduler_service_pb2.CancelTaskRequest, _context: object
+    ) -> scheduler_service_pb2.CancelTaskResponse:
+        self._note(request)
+        task = self._known(request.task_id)
+        if task.state in ENDED:
+            raise PawlError("conflict", f"the task has ended already: {ENDED[task.state]}")
+        cancelled = make_task(
+            task_pb2.TASK_STATE_CANCELLED, id=task.id, cancel_requested_at=at(1.25)
+        )
+        return scheduler_service_pb2.CancelTaskResponse(task=cancelled)
 
     async def GetTrace(
         self, request: scheduler_service_pb2.GetTraceRequest, _context: object

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,11 +20,11 @@ from libs.db.engine import Connection, Pool, transaction
 from libs.db.outage import Outage, is_outage, pause
 from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
-from libs.process.tracing import span, trace_id_of
+from libs.process.tracing import Span, is_exported, span, trace_id_of
 from libs.process.until import until
 
 LOOK_SECONDS = 5.0
-REST_SECONDS = 0.05
+REST_SECONDS = 0.1
 LAST_SECONDS = 2.0
 MOST_ATTEMPTS = 3
 BACKOFF_SECONDS = (0.05, 0.25)
@@ -33,6 +34,8 @@ FORGET_MOST_KEYS = 5_000
 
 Handler = Callable[[Connection, BusEvent], Awaitable[None]]
 """Acts on one event in the transaction and nowhere else: it may be rolled back and called again."""
+Together = Callable[[Connection, Sequence[BusEvent]], Awaitable[None]]
+"""Acts on the events of a batch, in order, as a `Handler` on one after the other."""
 
 log = get_logger(__name__)
 _handled = Counter("pawl_bus_events_total", "Events handled", ["topic", "group"])
@@ -59,15 +62,17 @@ class _Seen:
 
 
 class _HandlerError(Exception):
-    """The handler failed on this item; the cause says how."""
+    """The handler failed on this item, or on one of several; the cause says how."""
 
-    def __init__(self, item: _Item) -> None:
-        super().__init__(f"the handler failed at position {item.record.position}")
+    def __init__(self, item: _Item | None = None) -> None:
+        where = "a batch" if item is None else f"position {item.record.position}"
+        super().__init__(f"the handler failed at {where}")
         self.item = item
 
 
 class Consumer:
-    """Reads `topic` as `group` and calls `handler` for each event that it `wants`.
+    """Reads `topic` as `group` and calls `handler` for each event that it `wants`, or `together`,
+    where that is given, for all of a batch at once.
 
     A batch is one transaction on `pool`: the group's position, the last sequence of each key (in
     `schema`, made by `consumer_tables`) and the handler's effects stand or fall together. At first
@@ -87,6 +92,7 @@ class Consumer:
         topic: str,
         group: str,
         handler: Handler,
+        together: Together | None = None,
         wants: Callable[[BusEvent], bool] = lambda _: True,
         look_seconds: float = LOOK_SECONDS,
         rest_seconds: float = REST_SECONDS,
@@ -97,6 +103,7 @@ class Consumer:
         self._topic = topic
         self._group = group
         self._handler = handler
+        self._together = together
         self._wants = wants
         self._look_seconds = look_seconds
         self._rest_seconds = rest_seconds
@@ -184,15 +191,34 @@ class Consumer:
             if not await subscription.commit_in(tx, batch):
                 return
             seen = await self._see(tx, items)
-            letters = []
-            for item in items:
-                letter = await self._one(tx, item, seen, failed=failed)
-                if letter is not None:
-                    letters.append(letter)
+            new, letters = await self._sorted(tx, items, seen, failed=failed)
+            await self._straight(tx, new)
             # Last, because a driver may be unable to take a letter back when `tx` is rolled back.
             for letter in letters:
                 await subscription.dead_letter_in(tx, letter)
         self._note(items, letters)
+
+    async def _sorted(
+        self, tx: Connection, items: tuple[_Item, ...], seen: _Seen, *, failed: _HandlerError | None
+    ) -> tuple[list[tuple[_Item, BusEvent]], list[DeadLetter]]:
+        """What is still to be handled, and what was put aside. After a failure nothing is left to
+        be handled: it was done here, with care.
+        """
+        new: list[tuple[_Item, BusEvent]] = []
+        letters: list[DeadLetter] = []
+        for item in items:
+            event = item.event
+            if event is None:
+                await self._put_unreadable_aside(tx, item, seen)
+                letters.append(self._letter(item, reason=item.unreadable, attempts=0))
+            elif not await self._is_new(tx, event, seen):
+                _duplicates.labels(self._topic, self._group).inc()
+            elif failed is None:
+                new.append((item, event))
+            elif letter := await self._careful(tx, item, event, failed=failed):
+                await self._put_aside(tx, seen, key=event.key, seq=event.sequence)
+                letters.append(letter)
+        return new, letters
 
     async def _see(self, tx: Connection, items: tuple[_Item, ...]) -> _Seen:
         """Lock the keys of the batch and note its last sequences; what was of each before."""
@@ -211,30 +237,17 @@ class Consumer:
         asides = {(row["key"], row["seq"]) for row in await cursor.fetchall()}
         return _Seen(last_seqs=last_seqs, asides=asides)
 
-    async def _one(
-        self, tx: Connection, item: _Item, seen: _Seen, *, failed: _HandlerError | None
-    ) -> DeadLetter | None:
-        """Handle one event unless it is a duplicate; the letter when it had to be put aside."""
-        if item.event is None:
-            await self._put_unreadable_aside(tx, item, seen)
-            return self._letter(item, reason=item.unreadable, attempts=0)
-        key, seq = item.event.key, item.event.sequence
+    async def _is_new(self, tx: Connection, event: BusEvent, seen: _Seen) -> bool:
+        """Whether the event was not handled before; from now on it counts as handled."""
+        key, seq = event.key, event.sequence
         was_aside = (key, seq) in seen.asides
         if seq <= seen.last_seqs[key] and not was_aside:
-            _duplicates.labels(self._topic, self._group).inc()
-            return None
+            return False
         if was_aside:
             seen.asides.remove((key, seq))
             await tx.execute(self._sql["take_aside"], self._names | {"key": key, "seq": seq})
         seen.last_seqs[key] = max(seq, seen.last_seqs[key])
-        if failed is None:
-            await self._straight(tx, item, item.event)
-            return None
-        first = failed.__cause__ if item is failed.item else None
-        letter = await self._careful(tx, item, item.event, first=first)
-        if letter is not None:
-            await self._put_aside(tx, seen, key=key, seq=seq)
-        return letter
+        return True
 
     async def _put_unreadable_aside(self, tx: Connection, item: _Item, seen: _Seen) -> None:
         """Note an unreadable record that says which event it is, so that the event may come again.
@@ -256,19 +269,28 @@ class Consumer:
         seen.asides.add((key, seq))
         await tx.execute(self._sql["put_aside"], self._names | {"key": key, "seq": seq})
 
-    async def _straight(self, tx: Connection, item: _Item, event: BusEvent) -> None:
+    async def _straight(self, tx: Connection, new: list[tuple[_Item, BusEvent]]) -> None:
+        """Handle events as if nothing could fail; _HandlerError when something does."""
+        failing = None
         try:
-            await self._act(tx, event)
+            if self._together is not None:
+                await self._act_together(tx, self._together, [event for _, event in new])
+                return
+            for failing, event in new:  # noqa: B007 - named in the error
+                await self._act(tx, event)
         except Exception as error:
             if is_outage(error):
                 raise
-            raise _HandlerError(item) from error
+            raise _HandlerError(failing) from error
 
     async def _careful(
-        self, tx: Connection, item: _Item, event: BusEvent, *, first: BaseException | None
+        self, tx: Connection, item: _Item, event: BusEvent, *, failed: _HandlerError
     ) -> DeadLetter | None:
-        """Handle one event in savepoints, at most three times with `first`; else its letter."""
-        failure, attempts = first, 0 if first is None else 1
+        """Handle one event in savepoints, at most three times with the one that `failed`; else its
+        letter.
+        """
+        failure = failed.__cause__ if item is failed.item else None
+        attempts = 0 if failure is None else 1
         while attempts == 0 or failure is not None:
             if isinstance(failure, UnreadableEventError) or attempts == MOST_ATTEMPTS:
                 reason = f"{type(failure).__name__}: {failure}"
@@ -292,19 +314,8 @@ class Consumer:
 
     async def _act(self, tx: Connection, event: BusEvent) -> None:
         """Call the handler, within the trace of whatever caused the event."""
-        attributes = {
-            "messaging.destination.name": self._topic,
-            "messaging.consumer.group.name": self._group,
-            "messaging.operation.type": "process",
-            "messaging.message.id": event.id,
-        }
         with (
-            span(
-                f"process {self._topic}",
-                traceparent=event.traceparent,
-                attributes=attributes,
-                kind="consumer",
-            ) as handling,
+            self._span(event) as handling,
             bound_contextvars(trace_id=trace_id_of(handling.traceparent)),
         ):
             try:
@@ -313,6 +324,38 @@ class Consumer:
                 handling.fail(type(error).__name__)
                 raise
             log.debug("event handled", group=self._group, event_id=event.id, type=event.type)
+
+    async def _act_together(
+        self, tx: Connection, together: Together, events: list[BusEvent]
+    ) -> None:
+        """Handle all events at once, within the trace of each."""
+        if not events:
+            return
+        with ExitStack() as open_spans:
+            spans: list[Span] = []
+            if is_exported():
+                spans = [open_spans.enter_context(self._span(event)) for event in events]
+            try:
+                await together(tx, events)
+            except Exception as error:
+                for handling in spans:
+                    handling.fail(type(error).__name__)
+                raise
+        log.debug("events handled", group=self._group, events=len(events))
+
+    def _span(self, event: BusEvent) -> Span:
+        attributes = {
+            "messaging.destination.name": self._topic,
+            "messaging.consumer.group.name": self._group,
+            "messaging.operation.type": "process",
+            "messaging.message.id": event.id,
+        }
+        return span(
+            f"process {self._topic}",
+            traceparent=event.traceparent,
+            attributes=attributes,
+            kind="consumer",
+        )
 
     def _letter(self, item: _Item, *, reason: str, attempts: int) -> DeadLetter:
         return DeadLetter(

@@ -28,27 +28,25 @@ WITH turn AS MATERIALIZED (
   LEFT JOIN LATERAL (
     SELECT k.tenant_id, k.traceparent FROM {schema}.tasks k WHERE k.id = taken.task_id OFFSET 0) t ON true
 ), moved AS (
-  UPDATE bus.topics SET last_position = last_position + (SELECT count(*) FROM events)
-  WHERE topic = :topic AND EXISTS (SELECT FROM events)
-  RETURNING last_position - (SELECT count(*) FROM events) AS base
+  UPDATE bus.topics SET last_position = last_position + n.events
+  FROM (SELECT count(*) AS events FROM events) AS n
+  WHERE topic = :topic AND n.events > 0
+  RETURNING last_position - n.events AS base
 ), appended AS (
   INSERT INTO bus.records (topic, position, key, headers, value)
+  -- Written out, because json_build_object takes four times as long. Every text is a UUID, a number or a
+  -- known word but for the traceparent: nothing else needs escaping.
   SELECT :topic, moved.base + e.place, CAST(e.task_id AS text),
-    CAST(json_strip_nulls(json_build_object(
-      'ce_specversion', '1.0',
-      'ce_id', e.task_id || ':' || e.seq,
-      'ce_type', 'pawl.task.' || e.type || '.v1',
-      'ce_source', '/pawl/scheduler',
-      'ce_subject', e.task_id,
-      'ce_time', to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-      'ce_partitionkey', e.task_id,
-      'ce_sequence', CAST(e.seq AS text),
-      'ce_tenant', e.tenant_id,
-      'content-type', 'application/json',
-      'traceparent', nullif(e.traceparent, ''),
-      'ce_traceparent', nullif(e.traceparent, ''))) AS text),
+    '{"ce_specversion":"1.0","ce_id":"' || e.task_id || ':' || e.seq
+      || '","ce_type":"pawl.task.' || e.type || '.v1","ce_source":"/pawl/scheduler'
+      || '","ce_subject":"' || e.task_id
+      || '","ce_time":"' || to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+      || '","ce_partitionkey":"' || e.task_id || '","ce_sequence":"' || e.seq
+      || coalesce('","ce_tenant":"' || e.tenant_id, '') || '","content-type":"application/json"'
+      || coalesce(',"traceparent":' || e.parent || ',"ce_traceparent":' || e.parent, '') || '}',
     e.data
-  FROM events e, moved ORDER BY e.place
+  FROM moved CROSS JOIN LATERAL (
+    SELECT x.*, CAST(to_json(nullif(x.traceparent, '')) AS text) AS parent FROM events x OFFSET 0) AS e
   RETURNING position
 )
 SELECT (SELECT count(*) FROM appended) AS events, (SELECT count(*) FROM taken) AS rows,

@@ -14,7 +14,7 @@ from libs.db.wakeups import Wakeup
 from libs.process.logs import get_logger
 from libs.process.until import until
 
-REST_SECONDS = 0.02
+REST_SECONDS = 0.05
 LOOK_SECONDS = 2.0
 LAST_SECONDS = 1.0
 DROP_EVERY_SECONDS = 3600.0

@@ -79,6 +79,15 @@ def run(
     ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Most steps of the plan.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds from start to end.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="-1000 to 1000; higher runs first.", show_default="0")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Not before this time, such as 2026-06-15T09:00:00+02:00."
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key submits only once.")
     ] = None,
@@ -94,9 +103,21 @@ def run(
         expression=expression,
         max_steps=max_steps,
         timeout_seconds=timeout,
+        priority=priority,
+        scheduled_at=at,
     )
     body = submission.body()
     sys.exit(run_task(_client(), body, idempotency_key=idempotency_key, as_json=as_json))
+
+
+@app.command()
+def cancel(
+    task_id: Annotated[str, typer.Argument(help="The task's id.")], *, as_json: AsJson = False
+) -> None:
+    """End a task that has not ended. Exit 0: it is cancelled, 1: it had ended already."""
+    from libs.cli.cancel import cancel_task
+
+    sys.exit(cancel_task(_client(), task_id, as_json=as_json))
 
 
 @app.command()

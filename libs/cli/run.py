@@ -13,6 +13,7 @@ from libs.cli.client import Client
 from libs.cli.follow import TASKS, follow_task, task_path
 from libs.cli.output import console, error_console, plain, pretty_json, print_json, styled
 from libs.cli.progress import Progress
+from libs.cli.waiting import print_waiting
 from libs.core.errors import PawlError
 from libs.core.json_reader import read_object
 
@@ -31,6 +32,8 @@ class Submission:
     expression: str | None = None
     max_steps: int | None = None
     timeout_seconds: float | None = None
+    priority: int | None = None
+    scheduled_at: str | None = None
 
     def body(self) -> dict[str, Any]:
         """The body of execute. Raises BadArgument."""
@@ -45,6 +48,8 @@ class Submission:
             "plan": read_argument(self.plan, "--plan") if self.plan else None,
             "max_steps": self.max_steps,
             "timeout_seconds": self.timeout_seconds,
+            "priority": self.priority,
+            "scheduled_at": self.scheduled_at,
         }
         present = {name: value for name, value in optional.items() if value is not None}
         return {"task_definition": definition, **present}
@@ -74,7 +79,8 @@ def run_task(
     try:
         task = _followed(client, task_id, quiet=as_json)
     except KeyboardInterrupt:
-        error_console().print(f"\nThe task goes on: pawl trace {task_id}")
+        words = f"\nThe task goes on: pawl trace {task_id}\nTo end it: pawl cancel {task_id}"
+        error_console().print(words)
         return 130
     if as_json:
         print_json(task)
@@ -103,6 +109,7 @@ def _followed(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any]:
     out.print(f"task {task_id}")
     task = client.get(task_path(task_id))
     print_plan(task, out)
+    print_waiting(task, out)
     total = len(task["plan"]["steps"]) if task.get("plan") else None
     with Progress(total_steps=total) as progress:
         return follow_task(client, task_id, on_event=progress.show, notice=progress.notice)

@@ -19,6 +19,7 @@ from libs.cli.output import (
     styled,
     table,
 )
+from libs.cli.waiting import queue_text
 
 
 def show_trace(client: Client, task_id: str, *, as_json: bool) -> int:
@@ -54,6 +55,14 @@ def _head(trace: dict[str, Any]) -> Table:
         ("steps took", seconds_text(summary["total_duration_ms"])),
         ("cost", f"{trace['estimated_cost_usd']:.4f} USD"),
     ]
+    if summary.get("tokens"):
+        members.append(("tokens", summary["tokens"]))
+    if trace.get("scheduled_at"):
+        members.append(("due at", trace["scheduled_at"]))
+    if trace.get("queue"):
+        members.append(("waits", queue_text(trace["queue"])))
+    if trace.get("cancel_requested_at"):
+        members.append(("cancel asked", trace["cancel_requested_at"]))
     if trace["replay_of_task_id"]:
         members.insert(1, ("replay of", trace["replay_of_task_id"]))
     if failure:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import select
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
@@ -16,14 +17,20 @@ from psycopg_pool import AsyncConnectionPool
 from libs.core.errors import PawlError
 from libs.process.env import ConfigError
 
+T = TypeVar("T")
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 
 WAIT_SECONDS = 2.0
-STATEMENT_TIMEOUT_SECONDS = 5.0
+STATEMENT_TIMEOUT_SECONDS = 2.5
+# A server that stands still cannot time anything out itself. With the wait for a connection this
+# stays below the five seconds that callers give a call, so that they are told why.
+ANSWER_SECONDS = 2.9
 IDLE_IN_TRANSACTION_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 5
 RETRY_AFTER_SECONDS = 1.0
+
+_LOOK_SECONDS = 0.1
 
 # A silently lost server is noticed after about half a minute, not after TCP's two hours.
 KEEPALIVES_IDLE_SECONDS = 15
@@ -55,19 +62,40 @@ _HOT_SETTINGS = {
 }
 
 
+class _AnsweredConnection(AsyncConnection[DictRow]):
+    """A connection that is given up when the server does not answer in time."""
+
+    async def wait(
+        self, gen: PQGen[T], interval: float = _LOOK_SECONDS, timeout: float | None = None
+    ) -> T:
+        """What psycopg waits for, for 2.9 s at most; OperationalError after that.
+
+        Whether the statement was carried out nobody knows then, as when a connection breaks.
+        """
+        if timeout is not None:
+            return await super().wait(gen, interval, timeout)
+        try:
+            return await super().wait(gen, interval, ANSWER_SECONDS)
+        except errors._WaitTimeout:  # noqa: SLF001 - it has no public name
+            self.pgconn.finish()
+            raise psycopg.OperationalError(
+                f"the server has not answered within {ANSWER_SECONDS} s"
+            ) from None
+
+
 async def open_pool(
     dsn: str, *, name: str, min_size: int = 1, max_size: int = 8, hot: bool = False
 ) -> Pool:
     """An open pool of autocommit connections that give rows as dicts and prepare every statement.
 
-    Whoever asks waits at most 2 s for a connection (PoolTimeout); a statement runs at most 5 s.
+    Whoever asks waits at most 2 s for a connection (PoolTimeout); a statement runs at most 2.5 s.
     `name` is the application name seen in pg_stat_activity. With `hot`, plans use indexes only. The
     pool opens at once and connects in the background; close it with `await pool.close()`. A
     connection that the server has closed meanwhile is not given out.
     """
 
     async def check(connection: Connection) -> None:
-        if not _has_heard(connection):
+        if not has_heard(connection):
             return
         try:
             await pool.check_connection(connection)
@@ -80,7 +108,7 @@ async def open_pool(
     pool: Pool = AsyncConnectionPool(
         dsn,
         kwargs=_arguments(dsn, name=name, hot=hot),
-        connection_class=AsyncConnection[DictRow],
+        connection_class=_AnsweredConnection,
         name=name,
         min_size=min_size,
         max_size=max_size,
@@ -131,7 +159,7 @@ def _arguments(
     }
 
 
-def _has_heard(connection: Connection) -> bool:
+def has_heard(connection: Connection) -> bool:
     """Whether the server has said something while nobody asked: mostly its farewell. No round trip.
 
     psycopg.OperationalError when the connection is closed on this side.

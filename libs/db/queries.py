@@ -6,9 +6,10 @@ A block is a line `-- name --`, one or more comment lines with its purpose, then
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _HEADER = re.compile(r"^--[ ]*(?P<name>[a-z][a-z0-9_]*)[ ]*--[ ]*$", re.MULTILINE)
 
@@ -29,13 +30,22 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One block: `text` for psycopg, `source` as written, purpose, parameters in order."""
+    """One block: `text` for psycopg, `source` as written, purpose, parameters in order.
+
+    `raw` is the same with PostgreSQL's own $1, $2 … for `parameters`: nothing is left for psycopg
+    to translate each time it is executed.
+    """
 
     name: str
     purpose: str
     source: str
     text: str
+    raw: bytes
     parameters: tuple[str, ...]
+
+    def bound(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """The values of `parameters` in the order of `raw`; KeyError for one that is missing."""
+        return [parameters[name] for name in self.parameters]
 
     @property
     def is_system(self) -> bool:
@@ -95,15 +105,31 @@ def _compile(path: Path, name: str, source: str) -> Query:
     purpose = _purpose(source)
     if not purpose:
         raise ValueError(f"{path}: the query {name!r} has no purpose line")
-    parameters = dict.fromkeys(m["parameter"] for m in _TOKEN.finditer(source) if m["parameter"])
-    text = _TOKEN.sub(lambda token: _translate(token, bound=bool(parameters)), source)
-    lines = [line.strip() for line in text.splitlines()] if _is_plain(source) else [text]
-    compiled = "\n".join(line for line in lines if line).strip().removesuffix(";")
+    named = tuple(dict.fromkeys(m["parameter"] for m in _TOKEN.finditer(source) if m["parameter"]))
+    numbers = {parameter: f"${number}" for number, parameter in enumerate(named, start=1)}
+    compiled = _compact(source, lambda token: _translate(token, bound=bool(named)))
     if not compiled:
         raise ValueError(f"{path}: the query {name!r} has no statement")
     return Query(
-        name=name, purpose=purpose, source=source, text=compiled, parameters=tuple(parameters)
+        name=name,
+        purpose=purpose,
+        source=source,
+        text=compiled,
+        raw=_compact(source, lambda token: _numbered(token, numbers)).encode(),
+        parameters=named,
     )
+
+
+def _compact(source: str, translate: Callable[[re.Match[str]], str]) -> str:
+    text = _TOKEN.sub(translate, source)
+    lines = [line.strip() for line in text.splitlines()] if _is_plain(source) else [text]
+    return "\n".join(line for line in lines if line).strip().removesuffix(";")
+
+
+def _numbered(token: re.Match[str], numbers: Mapping[str, str]) -> str:
+    if token["comment"]:
+        return " "
+    return numbers[token["parameter"]] if token["parameter"] else token[0]
 
 
 def _translate(token: re.Match[str], *, bound: bool) -> str:

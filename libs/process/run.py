@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,9 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, service: str) -> No
     Spans are exported when OpenTelemetry's variables say so; the last ones leave after `main`.
     """
     configure_logs(service)
+    # What was made by importing stays for good: nobody need look through it again and again.
+    gc.collect()
+    gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_guarded(main, service=service))
     stop_tracing()

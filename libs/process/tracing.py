@@ -103,6 +103,11 @@ def stop_tracing() -> None:
         spans.close(FLUSH_SECONDS)
 
 
+def is_exported() -> bool:
+    """Whether spans go anywhere; where many would be made at once, it is cheaper to ask first."""
+    return _spans is not None
+
+
 def span(
     name: str,
     *,

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
@@ -39,7 +40,6 @@ from libs.rpc.tokens import TokenVerifier
 
 CALLER = "caller"
 ANYONE = "anyone"
-OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 MAX_MESSAGE_BYTES = 16 * 2**20
 
 OPTIONS: tuple[tuple[str, int], ...] = (
@@ -94,10 +94,8 @@ class RpcServer:
         self._methods: set[str] = set()
         self._health = HealthServicer()
         self._credentials = None if tls is None else server_credentials(tls, service=service)
-        gate = _Gate(verifier, access, translate, checks_names=tls is not None)
-        self._server = grpc.aio.server(
-            interceptors=(gate,), options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs
-        )
+        self._gate = _Gate(verifier, access, translate, checks_names=tls is not None)
+        self._server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs)
         self.port = 0
 
     def add(
@@ -106,7 +104,14 @@ class RpcServer:
         """Serve `servicer`; `register` is the generated add_…_to_server, `name` the full service
         name.
         """
-        register(servicer, self._server)
+        handlers = _Handlers()
+        register(servicer, cast("grpc.aio.Server", handlers))
+        guarded = {
+            method: self._gate.guard(handler, f"/{name}/{method}")
+            for method, handler in handlers.by_method.items()
+        }
+        generic = grpc.method_handlers_generic_handler(name, guarded)
+        self._server.add_generic_rpc_handlers((generic,))
         self._names.append(name)
 
     async def start(self) -> int:
@@ -152,8 +157,34 @@ class RpcServer:
                     raise ValueError(f"{path} has no row in the access table")
 
 
-class _Gate(grpc.aio.ServerInterceptor):
-    """Token, context, errors, metrics: around every method of the server."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call as its metadata say."""
+
+    method: str
+    request_id: str
+    authorization: str
+    span: Span
+
+
+class _Handlers:
+    """Stands in for the server when generated code registers a servicer's methods."""
+
+    def __init__(self) -> None:
+        self.by_method: dict[str, Handler] = {}
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Nothing: the same handlers are named one by one."""
+
+    def add_registered_method_handlers(self, _service: str, handlers: dict[str, Handler]) -> None:
+        self.by_method |= handlers
+
+
+class _Gate:
+    """Token, context, errors, metrics: around every method of the server.
+
+    Not an interceptor: one would make a handler anew for every call.
+    """
 
     def __init__(
         self,
@@ -168,72 +199,46 @@ class _Gate(grpc.aio.ServerInterceptor):
         self._translate = translate
         self._checks_names = checks_names
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or method.startswith(OPEN_PREFIXES):
-            return handler
-        metadata = {str(k): v for k, v in handler_call_details.invocation_metadata or ()}
-        context = CallContext(
-            request_id=_text(metadata.get(REQUEST_ID_HEADER)) or new_request_id(),
-            traceparent=_text(metadata.get(TRACEPARENT_HEADER)),
-        )
-        refusal: PawlError | None = None
-        try:
-            principal = self._admit(method, _text(metadata.get(AUTHORIZATION_HEADER)))
-            context = replace(context, principal=principal)
-        except PawlError as error:
-            refusal = error
-        return self._wrapped(handler, method, context, refusal)
-
-    def _admit(self, method: str, authorization: str) -> Principal | None:
-        allowed = self._access.get(method, frozenset())
-        if ANYONE in allowed:
-            return None
-        if not authorization.startswith("Bearer "):
-            raise PawlError("unauthenticated", "metadata authorization: Bearer <token> is missing")
-        principal = self._verifier.verify(authorization.removeprefix("Bearer "))
-        name = CALLER if isinstance(principal, Caller) else principal.name
-        if name not in allowed:
-            raise PawlError("permission_denied", f"{name} may not call {method}")
-        return principal
-
-    def _wrapped(
-        self,
-        handler: Handler,
-        method: str,
-        bound: CallContext,
-        refusal: PawlError | None,
-    ) -> Handler:
+    def guard(self, handler: Handler, method: str) -> Handler:
         """The same handler with context, errors and metrics around it; four shapes of RPC, two of
         answer.
         """
+        inner: Any = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+        begin = partial(self._begin, method=method, has_span=not _is_both_ways(handler))
+        seconds, succeeded = _seconds.labels(method), _calls.labels(method, "OK")
+        readable: Any = _each_readable if handler.request_streaming else _checked
 
         async def answer_once(request: Any, context: Context) -> Any:
-            with _seconds.labels(method).time(), _span(method, bound, handler) as call:
+            began = time.perf_counter()
+            call = begin(context)
+            with call.span:
                 try:
-                    self._begin(bound, call, refusal, context)
-                    inner: Any = handler.stream_unary or handler.unary_unary
-                    response = await inner(_readable(request, handler), context)
+                    self._enter(call, context)
+                    response = await inner(readable(request), context)
                 except Exception as error:  # noqa: BLE001 - the one place that answers every error
-                    await self._fail(error, method, call, context)
-                self._succeed(method, call)
+                    await self._fail(error, method, call.span, context)
+                finally:
+                    seconds.observe(time.perf_counter() - began)
+                succeeded.inc()
+                call.span.set("rpc.response.status_code", "OK")
                 return response
 
         async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:
-            with _span(method, bound, handler) as call:
+            call = begin(context)
+            with call.span:
                 try:
-                    self._begin(bound, call, refusal, context)
-                    inner: Any = handler.stream_stream or handler.unary_stream
-                    async for response in inner(_readable(request, handler), context):
+                    self._enter(call, context)
+                    async for response in inner(readable(request), context):
                         yield response
                 except Exception as error:  # noqa: BLE001 - the one place that answers every error
-                    await self._fail(error, method, call, context)
-                self._succeed(method, call)
+                    await self._fail(error, method, call.span, context)
+                succeeded.inc()
+                call.span.set("rpc.response.status_code", "OK")
 
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -247,24 +252,51 @@ class _Gate(grpc.aio.ServerInterceptor):
             make(behaviour, _reader(handler.request_deserializer), handler.response_serializer),
         )
 
-    def _begin(
-        self, bound: CallContext, call: Span, refusal: PawlError | None, context: Context
-    ) -> None:
-        if refusal is not None:
-            raise refusal
-        if self._checks_names and isinstance(bound.principal, Service):
-            _check_name(bound.principal, context)
-        bind_contextvars(request_id=bound.request_id)
-        if trace_id := trace_id_of(call.traceparent):
-            bind_contextvars(trace_id=trace_id)
-        left = context.time_remaining()
-        deadline = None if left is None else time.monotonic() + left
-        enter(replace(bound, traceparent=call.traceparent, deadline=deadline))
+    def _admit(self, method: str, authorization: str) -> Principal | None:
+        allowed = self._access.get(method, frozenset())
+        if ANYONE in allowed:
+            return None
+        if not authorization.startswith("Bearer "):
+            raise PawlError("unauthenticated", "metadata authorization: Bearer <token> is missing")
+        principal = self._verifier.verify(authorization.removeprefix("Bearer "))
+        name = CALLER if isinstance(principal, Caller) else principal.name
+        if name not in allowed:
+            raise PawlError("permission_denied", f"{name} may not call {method}")
+        return principal
 
-    @staticmethod
-    def _succeed(method: str, call: Span) -> None:
-        _calls.labels(method, "OK").inc()
-        call.set("rpc.response.status_code", "OK")
+    def _begin(self, context: Context, *, method: str, has_span: bool) -> _Call:
+        metadata = dict(context.invocation_metadata() or ())
+        request_id = _text(metadata.get(REQUEST_ID_HEADER)) or new_request_id()
+        traceparent = _text(metadata.get(TRACEPARENT_HEADER))
+        authorization = _text(metadata.get(AUTHORIZATION_HEADER))
+        # A stream both ways has no span: it lasts, and its messages belong to the traces of other
+        # calls.
+        opened = (
+            _span(method, request_id=request_id, traceparent=traceparent)
+            if has_span
+            else UnexportedSpan(traceparent)
+        )
+        return _Call(method, request_id, authorization, opened)
+
+    def _enter(self, call: _Call, context: Context) -> None:
+        """Bind the context of the call; PawlError when it is not admitted."""
+        principal = self._admit(call.method, call.authorization)
+        if self._checks_names and isinstance(principal, Service):
+            _check_name(principal, context)
+        traceparent = call.span.traceparent
+        if trace_id := trace_id_of(traceparent):
+            bind_contextvars(request_id=call.request_id, trace_id=trace_id)
+        else:
+            bind_contextvars(request_id=call.request_id)
+        left = context.time_remaining()
+        enter(
+            CallContext(
+                request_id=call.request_id,
+                traceparent=traceparent,
+                principal=principal,
+                deadline=None if left is None else time.monotonic() + left,
+            )
+        )
 
     async def _fail(self, error: Exception, method: str, call: Span, context: Context) -> NoReturn:
         if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
@@ -296,19 +328,14 @@ def _check_name(service: Service, context: Context) -> None:
         )
 
 
-def _span(method: str, bound: CallContext, handler: Handler) -> Span:
-    """The span of one call. A stream both ways has none: it lasts, and its messages belong to the
-    traces of other calls.
-    """
-    if handler.request_streaming and handler.response_streaming:
-        return UnexportedSpan(bound.traceparent)
+def _is_both_ways(handler: Handler) -> bool:
+    return bool(handler.request_streaming and handler.response_streaming)
+
+
+def _span(method: str, *, request_id: str, traceparent: str) -> Span:
     name = method.removeprefix("/")
-    attributes = {
-        "rpc.system.name": "grpc",
-        "rpc.method": name,
-        "pawl.request_id": bound.request_id,
-    }
-    return span(name, traceparent=bound.traceparent, attributes=attributes, kind="server")
+    attributes = {"rpc.system.name": "grpc", "rpc.method": name, "pawl.request_id": request_id}
+    return span(name, traceparent=traceparent, attributes=attributes, kind="server")
 
 
 def _text(value: str | bytes | None) -> str:
@@ -332,10 +359,6 @@ def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any
             return _UNREADABLE
 
     return read
-
-
-def _readable(request: Any, handler: Handler) -> Any:
-    return _each_readable(request) if handler.request_streaming else _checked(request)
 
 
 async def _each_readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

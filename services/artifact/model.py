@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from libs.core.lifecycle import TaskState
+
 
 class ArtifactState(StrEnum):
     """Whether others may see an artifact. Staged becomes one of the others, once."""
@@ -67,3 +69,21 @@ class ArtifactPage:
 
     artifacts: tuple[Artifact, ...]
     next_page_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEnd:
+    """A task that is over, and its terminal state."""
+
+    task_id: UUID
+    tenant_id: UUID
+    state: TaskState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What all staged artifacts of a task become."""
+
+    task_id: UUID
+    tenant_id: UUID
+    state: ArtifactState

@@ -41,6 +41,11 @@ SELECT CASE WHEN EXISTS (
 THEN bus.task_state(:task_id) END AS state
 
 -- settle --
--- Make the staged artifacts of a task available or discarded; a second time changes nothing.
-UPDATE artifact.artifacts SET state = :state, settled_at = now()
-WHERE tenant_id = :tenant_id AND task_id = :task_id AND state = 'staged'
+-- Make the staged artifacts of tasks available or discarded; a second time changes nothing.
+-- system
+UPDATE artifact.artifacts a SET state = e.state, settled_at = now()
+FROM unnest(CAST(:task_ids AS uuid[]), CAST(:tenant_ids AS uuid[]), CAST(:states AS text[]))
+  AS e(task_id, tenant_id, state)
+WHERE a.task_id = e.task_id AND a.tenant_id = e.tenant_id AND a.state = 'staged'
+  -- So that the index on tasks is used, whatever the statistics say.
+  AND a.task_id = ANY(CAST(:task_ids AS uuid[]))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from uuid import UUID
 
 from prometheus_client import Counter
 
 from libs.core.errors import PawlError
-from libs.core.lifecycle import TaskState
 from libs.core.paging import Listing, page_size_of
 from libs.db.engine import Connection
 from libs.process.crash_points import pass_crash_point
@@ -17,7 +16,15 @@ from libs.process.logs import get_logger
 from libs.rpc.context import Caller, require_scope
 from services.artifact.blobs import BlobDamaged, Blobs
 from services.artifact.content import blob_key_of, sha256_of
-from services.artifact.model import Artifact, ArtifactPage, ArtifactState, NewArtifact, Place
+from services.artifact.model import (
+    Artifact,
+    ArtifactPage,
+    ArtifactState,
+    NewArtifact,
+    Place,
+    Settlement,
+    TaskEnd,
+)
 from services.artifact.outcome import settled_state
 from services.artifact.store import ArtifactStore, settle_in
 
@@ -147,11 +154,14 @@ class Artifacts:
         return PawlError("conflict", f"the task {new.place.task_id} is not running")
 
 
-async def settle_task(tx: Connection, task_id: UUID, *, tenant_id: UUID, ended: TaskState) -> None:
-    """Make what is staged of an ended task available or discarded, in `tx`. Idempotent."""
-    state = settled_state(ended)
-    if state is not None:
-        await settle_in(tx, task_id, tenant_id=tenant_id, state=state)
+async def settle_tasks(tx: Connection, ends: Iterable[TaskEnd]) -> None:
+    """Make what is staged of ended tasks available or discarded, in `tx`. Idempotent."""
+    settlements = [
+        Settlement(task_id=end.task_id, tenant_id=end.tenant_id, state=state)
+        for end in ends
+        if (state := settled_state(end.state)) is not None
+    ]
+    await settle_in(tx, settlements)
 
 
 def _damaged(artifact: Artifact, detail: str) -> PawlError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from libs.core.lifecycle import TaskState
 from libs.db.engine import Connection, Pool
 from libs.db.queries import load_queries
-from services.artifact.model import Artifact, ArtifactState, NewArtifact, Place
+from services.artifact.model import Artifact, ArtifactState, NewArtifact, Place, Settlement
 
 QUERIES = load_queries(Path(__file__).with_name("queries.sql"))
 
@@ -82,8 +83,9 @@ class ArtifactStore:
 
     async def settle(self, task_id: UUID, *, tenant_id: UUID, state: ArtifactState) -> int:
         """Make what is staged of a task available or discarded; how many."""
+        settlement = Settlement(task_id=task_id, tenant_id=tenant_id, state=state)
         async with self._pool.connection() as connection:
-            return await settle_in(connection, task_id, tenant_id=tenant_id, state=state)
+            return await settle_in(connection, [settlement])
 
     async def _read(self, name: str, **parameters: object) -> dict[str, Any] | None:
         async with self._pool.connection() as connection:
@@ -91,11 +93,14 @@ class ArtifactStore:
             return await cursor.fetchone()
 
 
-async def settle_in(tx: Connection, task_id: UUID, *, tenant_id: UUID, state: ArtifactState) -> int:
-    """`ArtifactStore.settle` on a connection, in its transaction if it has one."""
-    cursor = await tx.execute(
-        QUERIES["settle"], {"task_id": task_id, "tenant_id": tenant_id, "state": state.value}
-    )
+async def settle_in(tx: Connection, settlements: Sequence[Settlement]) -> int:
+    """`ArtifactStore.settle` of many tasks on a connection, in its transaction if it has one."""
+    values = {
+        "task_ids": [one.task_id for one in settlements],
+        "tenant_ids": [one.tenant_id for one in settlements],
+        "states": [one.state.value for one in settlements],
+    }
+    cursor = await tx.execute(QUERIES["settle"], values)
     return cursor.rowcount
 
 

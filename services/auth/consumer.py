@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from libs.bus.bus import Bus
 from libs.bus.consumer import Consumer
 from libs.bus.envelope import BusEvent, UnreadableEventError, read_task_event
@@ -28,6 +30,7 @@ def make_consumer(bus: Bus, *, pool: Pool) -> Consumer:
         topic=TASK_EVENTS,
         group=GROUP,
         handler=_meter,
+        together=_meter_all,
         wants=lambda event: may_count(kind=kind_of(event), seq=event.sequence),
     )
 
@@ -52,4 +55,8 @@ def fact_from_event(event: BusEvent) -> TaskFact:
 
 
 async def _meter(tx: Connection, event: BusEvent) -> None:
-    await record(tx, fact_from_event(event))
+    await _meter_all(tx, (event,))
+
+
+async def _meter_all(tx: Connection, events: Sequence[BusEvent]) -> None:
+    await record(tx, [fact_from_event(event) for event in events])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from libs.core.clock import Clock
 from libs.db.engine import Connection
 from libs.rpc.context import Caller
 from services.auth import names, store
 from services.auth.model import TaskFact, Usage
 from services.auth.store import AuthStore
-from services.auth.usage import month_of, use_of
+from services.auth.usage import added_up, month_of, use_of
 
 
 class Metering:
@@ -29,8 +31,8 @@ class Metering:
         return used or Usage(month=asked, tasks=0, steps=0)
 
 
-async def record(tx: Connection, fact: TaskFact) -> None:
-    """Add what the event says, in `tx`. Whoever calls makes sure that no event comes twice."""
-    use = use_of(fact)
-    if use is not None:
-        await store.add_use(tx, use)
+async def record(tx: Connection, facts: Iterable[TaskFact]) -> None:
+    """Add what events say, in `tx`. Whoever calls makes sure that no event comes twice."""
+    uses = added_up(use_of(fact) for fact in facts)
+    if uses:
+        await store.add_uses(tx, uses)

@@ -98,10 +98,17 @@ RETURNING id, tenant_id, name, prefix, mode, last_four, scopes, created_at, expi
 INSERT INTO auth.audit_log (tenant_id, actor_key_id, action, subject, at)
 VALUES (:tenant_id, :actor_key_id, :action, :subject, :now);
 
--- add_use --
--- Adds tasks and steps to a tenant's month.
+-- add_uses --
+-- Adds tasks and steps to months of tenants, each named once.
+-- system
 INSERT INTO auth.usage_months AS m (tenant_id, month, tasks, steps)
-VALUES (:tenant_id, :month, :tasks, :steps)
+-- In one order for everybody, so that two members of the group cannot block each other.
+SELECT u.tenant_id, u.month, u.tasks, u.steps
+FROM unnest(
+  CAST(:tenant_ids AS uuid[]), CAST(:months AS text[]), CAST(:tasks AS bigint[]),
+  CAST(:steps AS bigint[])
+) AS u (tenant_id, month, tasks, steps)
+ORDER BY u.tenant_id, u.month
 ON CONFLICT (tenant_id, month)
 DO UPDATE SET tasks = m.tasks + EXCLUDED.tasks, steps = m.steps + EXCLUDED.steps;
 

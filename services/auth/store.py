@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -170,15 +170,17 @@ async def insert_audit(tx: Connection, entry: AuditEntry, *, now: datetime) -> N
     await tx.execute(QUERIES["insert_audit"], values)
 
 
-async def add_use(tx: Connection, use: Use) -> None:
-    """Add to a tenant's month, in the transaction that moves the consumer's position."""
+async def add_uses(tx: Connection, uses: Sequence[Use]) -> None:
+    """Add to months of tenants, each named once, in the transaction that moves the consumer's
+    position.
+    """
     values = {
-        "tenant_id": use.tenant_id,
-        "month": use.month,
-        "tasks": use.tasks,
-        "steps": use.steps,
+        "tenant_ids": [use.tenant_id for use in uses],
+        "months": [use.month for use in uses],
+        "tasks": [use.tasks for use in uses],
+        "steps": [use.steps for use in uses],
     }
-    await tx.execute(QUERIES["add_use"], values)
+    await tx.execute(QUERIES["add_uses"], values)
 
 
 async def _one(connection: Connection, name: str, /, **values: object) -> dict[str, Any] | None:

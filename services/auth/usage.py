@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from uuid import UUID
 
 from services.auth.model import TaskFact, Use
 
@@ -26,6 +28,19 @@ def use_of(fact: TaskFact) -> Use | None:
     if fact.mode != LIVE or not may_count(kind=fact.kind, seq=fact.seq):
         return None
     return Use(tenant_id=fact.tenant_id, month=month_of(fact.at), tasks=tasks, steps=steps)
+
+
+def added_up(uses: Iterable[Use | None]) -> list[Use]:
+    """One sum per tenant and month."""
+    sums: dict[tuple[UUID, str], tuple[int, int]] = {}
+    for use in uses:
+        if use is not None:
+            tasks, steps = sums.get((use.tenant_id, use.month), (0, 0))
+            sums[use.tenant_id, use.month] = (tasks + use.tasks, steps + use.steps)
+    return [
+        Use(tenant_id=tenant_id, month=month, tasks=tasks, steps=steps)
+        for (tenant_id, month), (tasks, steps) in sums.items()
+    ]
 
 
 def month_of(at: datetime) -> str:

@@ -23,6 +23,7 @@ from services.executor.model import (
     StepOutcome,
     TaskAssignment,
     TaskEnd,
+    Used,
 )
 
 _ACKS = {
@@ -61,6 +62,7 @@ def assignment_from_proto(
         plan_hash=message.plan_hash,
         closed_outputs=tuple(read_canonical(text) for text in message.closed_output_json),
         last_step_hash=message.last_step_hash or None,
+        used=Used(tokens=message.tokens_used, cost_usd=message.cost_usd),
         seconds_left=message.seconds_left or None,
         received_at=received_at,
         created_at=from_timestamp(message.created_at),
@@ -107,6 +109,8 @@ def _finished_to_proto(outcome: StepOutcome) -> work_service_pb2.StepFinished:
         failure=_optional_failure(outcome.failure),
         step_hash=outcome.step_hash,
         schema_failures_json=_schema_failures_json(outcome.schema_failures),
+        cost_usd=outcome.used.cost_usd,
+        tokens=outcome.used.tokens,
     )
 
 

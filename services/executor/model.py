@@ -21,11 +21,24 @@ from libs.core.tool_spec import ToolRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """Model tokens and US dollars that were used."""
+
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, other: Used) -> Used:
+        """Both together."""
+        return Used(tokens=self.tokens + other.tokens, cost_usd=self.cost_usd + other.cost_usd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskAssignment:
     """A task to run, frozen.
 
     `lease_token` goes into every report. `closed_outputs` are those of the steps that another
-    executor closed, from step 1 on; `last_step_hash` is the hash of the last of them.
+    executor closed, from step 1 on; `last_step_hash` is the hash of the last of them, `used` what
+    they used together.
     `seconds_left` is what was left of the total time when the assignment was sent, None without a
     bound; it counts from `received_at`, on the monotonic clock. `size_bytes` is the size of all its
     JSON texts.
@@ -40,6 +53,7 @@ class TaskAssignment:
     plan_hash: str
     closed_outputs: tuple[Json, ...] = ()
     last_step_hash: str | None = None
+    used: Used = Used()
     seconds_left: float | None
     received_at: float
     created_at: datetime
@@ -73,6 +87,7 @@ class StepOutcome:
     failure: Failure | None
     step_hash: str
     schema_failures: tuple[SchemaFailure, ...] = ()
+    used: Used = Used()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from services.executor.cancellation import Cancellation
 from services.executor.model import AckStatus, Report, StepOutcome, TaskAssignment, TaskEnd
 from services.executor.step_runner import BULKY_BYTES, StepRunner, StepWork
 from services.executor.tools.registry import OfferedTool, ToolRegistry
+from services.executor.usage import exceeded
 
 SUCCEEDED = TaskEnd(state=TaskState.SUCCEEDED)
 CANCELLED = TaskEnd(state=TaskState.CANCELLED)
@@ -119,6 +120,7 @@ class _TaskRun:
         self._bounds: Bounds = bounds_of(assignment)
         self._outputs: dict[int, Json] = dict(enumerate(assignment.closed_outputs, start=1))
         self._last_hash = assignment.last_step_hash or assignment.plan_hash
+        self._used = assignment.used
         self._size_bytes = assignment.size_bytes
 
     async def run(self) -> None:
@@ -144,6 +146,7 @@ class _TaskRun:
                 bounds=self._bounds,
                 outputs=self._outputs,
                 previous_hash=self._last_hash,
+                used=self._used,
                 cancellation=self._cancellation,
                 is_bulky=self._size_bytes > BULKY_BYTES,
             )
@@ -152,6 +155,7 @@ class _TaskRun:
             return None
         pass_crash_point("step.after_call_before_commit")
         self._last_hash = outcome.step_hash
+        self._used += outcome.used
         if outcome.output_json is not None:
             self._outputs[step.step_index] = outcome.output
             self._size_bytes += len(outcome.output_json)
@@ -188,7 +192,8 @@ class _TaskRun:
         """The end of a task that may not begin another step; None when it may."""
         if self._bounds.is_over(self._clock.monotonic()):
             return _failed(_task_failure(self._bounds.timed_out(TASK_TIMEOUT)))
-        return None
+        over = exceeded(self._used, self._assignment.plan.limits)
+        return None if over is None else _failed(_task_failure(over))
 
 
 def _task_failure(failed: StepFailed) -> Failure:

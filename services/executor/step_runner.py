@@ -19,7 +19,7 @@ from libs.process.tracing import span
 from libs.rpc.context import bind, current
 from services.executor.bounds import Allowance, Bounds
 from services.executor.cancellation import Cancellation
-from services.executor.model import SchemaFailure, StepOutcome, TaskAssignment
+from services.executor.model import SchemaFailure, StepOutcome, TaskAssignment, Used
 from services.executor.step_validation import (
     SchemaMismatch,
     output_text,
@@ -29,6 +29,7 @@ from services.executor.step_validation import (
 )
 from services.executor.tools.registry import OfferedTool
 from services.executor.tools.tool import ArtifactSink, ToolContext
+from services.executor.usage import Usage
 
 # Canonical text is written at some MB/s; what is larger than this is written beside the event loop.
 BULKY_BYTES = 16 * 2**10
@@ -45,8 +46,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWork:
-    """One step to run. `outputs` are those of the steps before it; `previous_hash` is theirs or the
-    plan's. `cancellation` ends the step when it is asked for.
+    """One step to run. `outputs` are those of the steps before it, `used` what they used together;
+    `previous_hash` is theirs or the plan's. `cancellation` ends the step when it is asked for.
     """
 
     assignment: TaskAssignment
@@ -55,6 +56,7 @@ class StepWork:
     bounds: Bounds
     outputs: Mapping[int, Json]
     previous_hash: str
+    used: Used
     cancellation: Cancellation
     is_bulky: bool
 
@@ -127,19 +129,20 @@ class StepRunner:
         return outcome
 
     async def _run(self, work: StepWork) -> StepOutcome:
+        usage = Usage(work.assignment.plan.limits, before=work.used)
         draft = await _aside(
             work.is_bulky, lambda: _Draft(input_json=canonical_text(work.step.input))
         )
         try:
             draft = await _aside(work.is_bulky, lambda: _resolve_references(work, draft))
             draft = _check_input(work, draft)
-            output = await self._call_tool(work, draft)
+            output = await self._call_tool(work, draft, usage)
             draft = await _aside(_may_be_bulky(output), lambda: _check_output(work, draft, output))
         except StepFailed as failed:
             draft = replace(draft, output_json=None, output=None, failed=failed)
-        return await _aside(draft.is_bulky, lambda: _close(work, draft))
+        return await _aside(draft.is_bulky, lambda: _close(work, draft, usage.used))
 
-    async def _call_tool(self, work: StepWork, draft: _Draft) -> Json:
+    async def _call_tool(self, work: StepWork, draft: _Draft, usage: Usage) -> Json:
         """The tool's output, within the step's time. However the wait ends, the tool has been
         stopped. Raises _StepKilled once a cancellation has ended the tool, however long that takes.
         """
@@ -147,7 +150,7 @@ class StepRunner:
             raise _StepKilled
         began = self._clock.monotonic()
         allowance = work.bounds.allowance(began)
-        call = asyncio.create_task(_guarded(work, draft, self._context(work)))
+        call = asyncio.create_task(_guarded(work, draft, self._context(work, usage)))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         ends: set[asyncio.Future[Any]] = {call, work.cancellation.asked}
@@ -173,7 +176,7 @@ class StepRunner:
         if not call.done():
             log.error("tool does not end when it is stopped", tool=work.tool.ref.label)
 
-    def _context(self, work: StepWork) -> ToolContext:
+    def _context(self, work: StepWork, usage: Usage) -> ToolContext:
         return ToolContext(
             task_id=work.assignment.task_id,
             tenant_id=work.assignment.tenant_id,
@@ -181,6 +184,7 @@ class StepRunner:
             created_at=work.assignment.created_at,
             mode=work.assignment.mode,
             artifacts=self._artifacts,
+            usage=usage,
         )
 
 
@@ -235,7 +239,7 @@ def _check_output(work: StepWork, draft: _Draft, output: Json) -> _Draft:
     return replace(draft, output_json=text, output=read_back)
 
 
-def _close(work: StepWork, draft: _Draft) -> StepOutcome:
+def _close(work: StepWork, draft: _Draft, used: Used) -> StepOutcome:
     failed = draft.failed
     return StepOutcome(
         step_index=work.step.step_index,
@@ -252,6 +256,7 @@ def _close(work: StepWork, draft: _Draft) -> StepOutcome:
             failure_code=None if failed is None else failed.code,
         ),
         schema_failures=_schema_failures(failed),
+        used=used,
     )
 
 

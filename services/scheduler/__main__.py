@@ -37,12 +37,12 @@ from services.scheduler.config import Settings
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.event_tail import EventTail
 from services.scheduler.feed import Feed, RecordFeed, TableFeed
-from services.scheduler.report_writers import ReportWriters
+from services.scheduler.report_writers import WRITERS, ReportWriters
 from services.scheduler.republishing import Republishing
 from services.scheduler.server import SchedulerServicer
 from services.scheduler.service import TaskService
 from services.scheduler.store import TaskStore
-from services.scheduler.sweep_store import SweepStore
+from services.scheduler.sweep_store import LISTENER, SweepStore
 from services.scheduler.sweeper import Sweeper
 from services.scheduler.wakeups import CHANNEL, Signals
 from services.scheduler.watching import WatchService
@@ -50,7 +50,7 @@ from services.scheduler.work_server import WorkServicer
 from services.scheduler.work_store import WorkStore
 
 SERVICE = "scheduler"
-HOT_CONNECTIONS = 8
+HOT_CONNECTIONS = 10
 OTHER_CONNECTIONS = 4
 
 
@@ -61,6 +61,7 @@ class Process:
     server: RpcServer
     dispatcher: Dispatcher
     sweeper: Sweeper
+    work: WorkStore
     writers: ReportWriters
     signals: Signals
     tail: EventTail
@@ -105,7 +106,7 @@ async def open_outside(settings: Settings) -> AsyncIterator[Outside]:
         stack.push_async_callback(planner.close)
         wakeups = Wakeups(
             settings.database_url,
-            name="pawl-scheduler-listen",
+            name=LISTENER,
             channels=[CHANNEL, BUS_CHANNEL, OUTBOX_CHANNEL],
         )
         sources = Sources(
@@ -119,7 +120,7 @@ async def open_outside(settings: Settings) -> AsyncIterator[Outside]:
 
 def wire(settings: Settings, outside: Outside) -> Process:
     """Put the parts together."""
-    work = WorkStore(outside.hot, lease_seconds=settings.lease_seconds)
+    work = WorkStore(outside.hot, lease_seconds=settings.lease_seconds, writers=WRITERS)
     tasks = TaskStore(hot=outside.hot, pool=outside.pool)
     signals = Signals(uuid4(), announce=work.announce)
     clock = SystemClock()
@@ -159,6 +160,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
         server=server,
         dispatcher=dispatcher,
         sweeper=sweeper,
+        work=work,
         writers=writers,
         signals=signals,
         tail=tail,
@@ -176,6 +178,13 @@ def _feed(outside: Outside) -> Feed:
 
 async def serve(process: Process, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain: streams first, calls next, events last."""
+    try:
+        await _serve(process, stop)
+    finally:
+        await process.work.close()
+
+
+async def _serve(process: Process, stop: asyncio.Event) -> None:
     written, told = asyncio.Event(), asyncio.Event()
     with (
         process.wakeups.listen(CHANNEL, process.signals.heard),

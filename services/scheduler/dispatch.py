@@ -13,13 +13,14 @@ from libs.db.outage import Outage, is_outage, pause
 from libs.process.logs import get_logger
 from services.scheduler.judgement import RECONNECT_SECONDS
 from services.scheduler.leases import reunite
+from services.scheduler.limit_watch import LimitWatch
 from services.scheduler.metrics import SLOTS_FREE, STREAMS, WAITING
 from services.scheduler.model import ExecutorHello, Stream
 from services.scheduler.report_writers import ReportWriters
 from services.scheduler.reports import lost_form
 from services.scheduler.sweeper import Sweeper
 from services.scheduler.wakeups import Signals
-from services.scheduler.work_session import LimitWatch, WorkSession, unavailable
+from services.scheduler.work_session import WorkSession, unavailable
 from services.scheduler.work_store import WorkStore
 
 GAUGE_SECONDS = 15.0
@@ -70,6 +71,8 @@ class Dispatcher:
         if able:
             max(able, key=lambda session: session.free_slots).queue.set()
         else:
+            for session in self._sessions.values():
+                session.is_behind = True
             self._signals.work_waits()
 
     def look(self) -> None:

@@ -321,7 +321,9 @@ SELECT coalesce((SELECT s.paused FROM s), false) AS paused,
   EXISTS (SELECT FROM f) OR EXISTS (SELECT FROM scheduler.executors e
     WHERE e.ended_at IS NOT NULL AND e.settled_at IS NULL) AS is_unsettled,
   (SELECT CAST(extract(epoch FROM t.due_at - now()) AS double precision) FROM scheduler.tasks t
-    WHERE t.due_at IS NOT NULL ORDER BY t.due_at LIMIT 1) AS due_in_seconds;
+    WHERE t.due_at IS NOT NULL ORDER BY t.due_at LIMIT 1) AS due_in_seconds,
+  (SELECT count(*) FROM pg_stat_activity a
+    WHERE a.datname = current_database() AND a.application_name = CAST(:listener AS text)) AS listening;
 
 -- lost_tasks --
 -- Running tasks of boots that have ended, as far as their end is decided by them.

@@ -9,6 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 import psycopg
@@ -23,7 +25,14 @@ from services.scheduler.wakeups import Signals
 MOST_REPORTS = 256
 WRITERS = 2
 
-Write = Callable[[Sequence[ReportRow]], Awaitable[dict[UUID, Fate]]]
+
+class Write(Protocol):
+    """Writes reports in one commit; each of the writers has a number, from 0."""
+
+    def __call__(self, rows: Sequence[ReportRow], *, writer: int) -> Awaitable[dict[UUID, Fate]]:
+        """The fate of each report whose task exists."""
+        ...
+
 
 log = get_logger(__name__)
 
@@ -44,7 +53,7 @@ class ReportWriters:
     """`put` a report, await its fate; `run` must be running."""
 
     def __init__(self, write: Write, *, signals: Signals, writers: int = WRITERS) -> None:
-        self._writers = [_Writer(write, signals) for _ in range(writers)]
+        self._writers = [_Writer(partial(write, writer=n), signals) for n in range(writers)]
 
     def put(self, row: ReportRow) -> asyncio.Future[Fate]:
         """The fate of a report, once committed; ReportRefusedError when a guard stopped it."""
@@ -59,7 +68,11 @@ class ReportWriters:
 
 
 class _Writer:
-    def __init__(self, write: Write, signals: Signals) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[ReportRow]], Awaitable[dict[UUID, Fate]]],
+        signals: Signals,
+    ) -> None:
         self._write = write
         self._signals = signals
         self._waiting: deque[_Waiting] = deque()

@@ -14,6 +14,7 @@ from libs.core.errors import Failure
 from libs.core.lifecycle import TaskState
 from libs.core.plan import plan_from_json
 from libs.db.engine import Connection, Pool, transaction
+from libs.db.fetch import fetch
 from libs.db.queries import load_queries
 from libs.process.crash_points import pass_crash_point
 from services.scheduler.judgement import CANCEL_GRACE_SECONDS
@@ -157,5 +158,5 @@ async def _submit(connection: Connection, task: NewTask) -> StoredTask | None:
 
 
 async def _one(connection: Connection, name: str, parameters: dict[str, Any]) -> DictRow | None:
-    cursor = await connection.execute(QUERIES[name], parameters)
-    return await cursor.fetchone()
+    rows = await fetch(connection, QUERIES.block(name), parameters)
+    return rows[0] if rows else None

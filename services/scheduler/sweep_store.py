@@ -14,6 +14,8 @@ from libs.db.engine import Pool
 from services.scheduler.judgement import RECONNECT_SECONDS, JudgedTask, Settlement
 from services.scheduler.store import QUERIES
 
+LISTENER = "pawl-scheduler-listen"
+"""The name of the connection on which a scheduler listens."""
 MOST_TASKS = 200
 KEPT_SECONDS = 7 * 86_400.0
 
@@ -23,13 +25,15 @@ class Swept:
     """What a sweep found. `is_unsettled`: boots have ended whose tasks have to be judged.
 
     `due_in_seconds` until the next task is due, negative when one is, None when none will be.
-    `was_paused`: nobody had swept for so long that no lease could be judged.
+    `was_paused`: nobody had swept for so long that no lease could be judged. `listening`: how many
+    schedulers listen for notifications.
     """
 
     ended: tuple[UUID, ...]
     is_unsettled: bool
     due_in_seconds: float | None
     was_paused: bool
+    listening: int
 
 
 class SweepStore:
@@ -41,13 +45,18 @@ class SweepStore:
 
     async def sweep(self) -> Swept:
         """End the boots that are dead by the database's clock."""
-        parameters = {"lease_seconds": self._lease_seconds, "grace_seconds": RECONNECT_SECONDS}
+        parameters = {
+            "lease_seconds": self._lease_seconds,
+            "grace_seconds": RECONNECT_SECONDS,
+            "listener": LISTENER,
+        }
         (row,) = await self._rows("sweep", parameters)
         return Swept(
             ended=tuple(row["ended"]),
             is_unsettled=row["is_unsettled"],
             due_in_seconds=row["due_in_seconds"],
             was_paused=row["paused"],
+            listening=row["listening"],
         )
 
     async def lost_tasks(self) -> list[JudgedTask]:

@@ -70,6 +70,7 @@ class Sweeper:
     async def sweep(self) -> float:
         """One sweep; how many seconds until the next is needed."""
         swept = await self._store.sweep()
+        self._signals.peers(swept.listening)
         if swept.was_paused:
             log.warning("nobody swept for a while: every lease is extended, no boot has ended")
         for boot_id in swept.ended:

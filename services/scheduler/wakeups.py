@@ -8,6 +8,7 @@ waits.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -24,6 +25,10 @@ CHANNEL = "pawl_scheduler"
 
 # A payload must stay below 8,000 bytes; an id takes 39 of them, with a token at most 50.
 MOST_IDS = 150
+
+PEER_SECONDS = 3.0
+REST_SECONDS = 0.02
+"""How long changes that end nothing wait for more of their kind."""
 
 Announce = Callable[[str, str], Awaitable[None]]
 OnCancel = Callable[[Iterable[UUID]], None]
@@ -64,10 +69,10 @@ class TaskFlags:
 
 
 class Signals:
-    """What one scheduler tells itself at once, and the others by NOTIFY.
+    """What one scheduler tells itself at once, and the others, while there are any, by NOTIFY.
 
     A NOTIFY is a statement of its own after the commit, and one carries whatever has piled up while
-    the one before was on its way.
+    the one before was on its way. Changes that end nothing may rest for 20 ms.
     """
 
     def __init__(self, instance_id: UUID, *, announce: Announce) -> None:
@@ -83,6 +88,10 @@ class Signals:
         self._on_revoke: list[OnRevoke] = []
         self._on_missed: list[Callable[[], None]] = []
         self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self.is_alone = False
+        self._heard_at = time.monotonic()
+        self._tell_hello = False
         self._tell_changed: set[UUID] = set()
         self._tell_ended: set[UUID] = set()
         self._tell_cancelling: set[UUID] = set()
@@ -123,15 +132,25 @@ class Signals:
         self._hear(changed, ended)
         for listener in self._on_commit:
             listener()
-        if changed or ended:
+        if self.is_alone:
+            return
+        if changed:
             self._tell_changed |= changed
-            self._tell_ended |= ended
             self._news.set()
+        if ended:
+            self._tell_ended |= ended
+            self._hurry()
+
+    def peers(self, listening: int) -> None:
+        """Note how many schedulers listen, this one included."""
+        # One that was just heard may have begun to listen after this was counted.
+        is_quiet = time.monotonic() - self._heard_at > PEER_SECONDS
+        self.is_alone = listening <= 1 and is_quiet
 
     def work_waits(self) -> None:
         """Tell the other schedulers that there is more in the queue than this one can give out."""
         self._tell_queue = True
-        self._news.set()
+        self._hurry()
 
     def work_has_come(self) -> None:
         """Tell everybody that tasks were queued, or freed."""
@@ -143,18 +162,21 @@ class Signals:
         ids = set(task_ids)
         self._cancel(ids)
         self._tell_cancelling |= ids
-        self._news.set()
+        self._hurry()
 
     def revoked(self, tokens: Mapping[UUID, int]) -> None:
         """Whoever held these tasks under these lease tokens, or older ones, holds them no more."""
         self._revoke(tokens)
         self._tell_revoked |= tokens
-        self._news.set()
+        self._hurry()
 
     def heard(self, payload: str | None) -> None:
         """Take in a notification; None: some may have been missed."""
         if payload is None:
             self._missed()
+            # Who thinks to be alone tells nothing: now somebody listens.
+            self._tell_hello = True
+            self._hurry()
             return
         try:
             said = orjson.loads(payload)
@@ -170,6 +192,8 @@ class Signals:
             return
         if by == self._name:
             return
+        self.is_alone = False
+        self._heard_at = time.monotonic()
         if everything:
             self._missed()
             return
@@ -195,12 +219,16 @@ class Signals:
     async def run(self, stop: asyncio.Event) -> None:
         """Tell the other schedulers what there is to tell, until `stop` is set."""
         outage = Outage(log, "announcements")
+        rested_at = 0.0
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._news.set())
+        stopping.add_done_callback(lambda _: self._hurry())
         try:
             while not stop.is_set():
                 await self._news.wait()
+                await pause(self._urgent, max(0.0, rested_at - time.monotonic()))
                 self._news.clear()
+                self._urgent.clear()
+                rested_at = time.monotonic() + REST_SECONDS
                 try:
                     for payload in self._payloads():
                         await self._announce(CHANNEL, payload)
@@ -211,10 +239,14 @@ class Signals:
                     # What could not be told is lost; the next message makes the others look
                     # themselves.
                     self._tell_all = True
-                    self._news.set()
+                    self._hurry()
                     await pause(stop, outage.failed(error))
         finally:
             stopping.cancel()
+
+    def _hurry(self) -> None:
+        self._news.set()
+        self._urgent.set()
 
     def _payloads(self) -> Iterator[str]:
         told: dict[str, Iterable[object]] = {
@@ -223,10 +255,14 @@ class Signals:
             "changed": self._tell_changed,
             "ended": self._tell_ended,
         }
-        everything, queue = self._tell_all, self._tell_queue
+        everything, queue, hello = self._tell_all, self._tell_queue, self._tell_hello
         self._tell_changed, self._tell_ended = set(), set()
         self._tell_cancelling, self._tell_revoked = set(), {}
-        self._tell_all = self._tell_queue = False
+        self._tell_all = self._tell_queue = self._tell_hello = False
+        if hello:
+            yield self._payload(hello=True)
+        if self.is_alone:
+            return
         if everything:
             yield self._payload(all=True)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from libs.db.wakeups import Wakeup
 from libs.process.crash_points import pass_crash_point
 from libs.process.logs import get_logger
 from libs.process.tracing import trace_id_of
+from services.scheduler.limit_watch import LimitWatch
 from services.scheduler.metrics import CLAIMS, TASKS
 from services.scheduler.model import (
     Assigned,
@@ -63,28 +64,6 @@ class Outgoing:
     drain: bool
 
 
-class LimitWatch:
-    """Whether tasks wait that only the end of others can let in, and who looks then."""
-
-    def __init__(self, look: Callable[[], None]) -> None:
-        self._look = look
-        self._is_limited = False
-        self.ends = 0
-        """How often tasks have ended; read it before a claim."""
-
-    def task_ended(self) -> None:
-        """Tasks have ended, here or elsewhere."""
-        self.ends += 1
-        if self._is_limited:
-            self._is_limited = False
-            self._look()
-
-    def limited(self, *, ends_before: int) -> bool:
-        """Note that a claim was limited; whether it has to be repeated: tasks ended meanwhile."""
-        self._is_limited = self.ends == ends_before
-        return not self._is_limited
-
-
 class WorkSession:
     """A live stream: `claim_loop` gives it work, `handle` takes reports, `take` what to send."""
 
@@ -100,6 +79,8 @@ class WorkSession:
         self.stream = stream
         self.is_leaving = False
         """Whether the executor has said that this boot is over."""
+        self.is_behind = False
+        """Whether there may be work that it had no slot for: a slot that frees looks for it."""
         self.queue = Wakeup()
         self.offers = frozenset(stream.offers)
         self._store = store
@@ -160,9 +141,8 @@ class WorkSession:
         for task_id, token in tokens.items():
             held = self._running.get(task_id)
             if held is not None and held[0].lease_token <= token:
-                del self._running[task_id]
                 self._order_stop(held[0], "this boot holds it no more", is_cancel=False)
-                self.queue.set()
+                self._free(task_id)
 
     def reconcile(self) -> None:
         """Look what the boot holds: orders to stop may have been missed."""
@@ -259,21 +239,23 @@ class WorkSession:
 
     async def _fill(self) -> None:
         while (free := self.free_slots) > 0:
+            self.is_behind = False
             ends = self._limits.ends
             claimed = await self._store.claim(self.stream, slots=free)
             tasks = claimed.tasks
             CLAIMS.labels("yes" if tasks else "no").inc()
             is_worth_asking = claimed.is_limited and self._limits.limited(ends_before=ends)
-            if not tasks:
-                if is_worth_asking:
-                    continue
-                return
-            pass_crash_point("queue.after_claim")
-            TASKS.labels("running").inc(len(tasks))
-            self._signals.committed(changed=[task.task_id for task in tasks])
-            self.assign(tasks)
+            if tasks:
+                pass_crash_point("queue.after_claim")
+                TASKS.labels("running").inc(len(tasks))
+                self._signals.committed(changed=[task.task_id for task in tasks])
+                self.assign(tasks)
             if len(tasks) == free:
                 self._signals.work_waits()
+            elif not (is_worth_asking or (tasks and claimed.is_limited)):
+                # That was all there is for it; what comes later says so.
+                return
+        self.is_behind = True
 
     async def _reconcile(self) -> None:
         before = {task_id: task.lease_token for task_id, (task, _) in self._running.items()}
@@ -287,6 +269,11 @@ class WorkSession:
         # What was claimed meanwhile is not in `held`, nor in `before`.
         self.revoke({task_id: token for task_id, token in before.items() if task_id not in held})
         self.cancel(task_id for task_id, task in held.items() if task.is_cancelling)
+
+    def _free(self, task_id: UUID) -> None:
+        """Forget a task; its slot is free."""
+        if self._running.pop(task_id, None) is not None and self.is_behind:
+            self.queue.set()
 
     def _order_stop(self, task: Assigned, reason: str, *, is_cancel: bool) -> None:
         order = StopOrder(
@@ -316,10 +303,9 @@ class WorkSession:
                 self.end(unavailable("the database is away; connect again"))
                 return
         report = incoming.report
-        known = incoming.known_id
         is_over = verdict not in {Verdict.OK, Verdict.SEEN} or (report and report.end is not None)
-        if is_over and known is not None and self._running.pop(known, None) is not None:
-            self.queue.set()
+        if is_over and incoming.known_id is not None:
+            self._free(incoming.known_id)
         self._acks.append((incoming.report_id, incoming.task_id, verdict))
         self._news.set()
 

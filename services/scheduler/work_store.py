@@ -7,17 +7,28 @@ from uuid import UUID
 
 from libs.core.lifecycle import TaskState
 from libs.db.engine import Pool
+from libs.db.kept import KeptConnection
 from services.scheduler.model import Assigned, Claimed, Fate, Renewal, ReportRow, Stream, Verdict
 from services.scheduler.rows import assigned, report_parameters
 from services.scheduler.store import QUERIES
 
 
 class WorkStore:
-    """Leases, claims and reports in PostgreSQL; `hot` is a pool whose plans use indexes only."""
+    """Leases, claims and reports in PostgreSQL; `hot` is a pool whose plans use indexes only.
 
-    def __init__(self, hot: Pool, *, lease_seconds: float) -> None:
+    Claims take turns in the database, so they share one connection; `writers` have one each.
+    """
+
+    def __init__(self, hot: Pool, *, lease_seconds: float, writers: int = 1) -> None:
         self._hot = hot
         self._lease_seconds = lease_seconds
+        self._claiming = KeptConnection(hot)
+        self._writing = tuple(KeptConnection(hot) for _ in range(writers))
+
+    async def close(self) -> None:
+        """Hand back the connections that were kept."""
+        for kept in (self._claiming, *self._writing):
+            await kept.give_back()
 
     async def hello(self, stream: Stream) -> int | None:
         """Note a stream as its boot's newest and lease the boot; earlier boots of the executor end.
@@ -73,28 +84,24 @@ class WorkStore:
             "offers": list(stream.offers),
             "slots": slots,
         }
-        async with self._hot.connection() as connection:
-            cursor = await connection.execute(QUERIES["claim"], parameters)
-            rows = await cursor.fetchall()
+        rows = await self._claiming.rows(QUERIES.block("claim"), parameters)
         return Claimed(
             tasks=tuple(assigned(row) for row in rows if row["id"] is not None),
             is_limited=any(row["limited"] for row in rows),
         )
 
-    async def report(self, rows: Sequence[ReportRow]) -> dict[UUID, Fate]:
+    async def report(self, rows: Sequence[ReportRow], *, writer: int = 0) -> dict[UUID, Fate]:
         """Write at most one report per task; the fate of each whose task exists.
 
         Writing the same again is safe: what was written the first time is then SEEN.
         """
-        async with self._hot.connection() as connection:
-            cursor = await connection.execute(QUERIES["report"], report_parameters(rows))
-            return {
-                row["task_id"]: Fate(
-                    verdict=Verdict(row["verdict"]),
-                    ended=_ended(row["verdict"], row["ended"]),
-                )
-                for row in await cursor.fetchall()
-            }
+        written = await self._writing[writer].rows(QUERIES.block("report"), report_parameters(rows))
+        return {
+            row["task_id"]: Fate(
+                verdict=Verdict(row["verdict"]), ended=_ended(row["verdict"], row["ended"])
+            )
+            for row in written
+        }
 
     async def announce(self, channel: str, payload: str) -> None:
         """Notify the other schedulers; the payload must stay below 8,000 bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 
 import psycopg
 from prometheus_client import REGISTRY
@@ -171,6 +172,51 @@ async def test_a_record_twice_in_one_batch_has_one_effect(world: World) -> None:
         await eventually(world.is_read, timeout=20)
 
     assert await world.effects_are_whole()
+
+
+async def test_batch_is_handled_together_without_duplicates(world: World) -> None:
+    batches: list[int] = []
+
+    async def note_all(tx: Connection, events: Sequence[BusEvent]) -> None:
+        batches.append(len(events))
+        for event in events:
+            await note(tx, event)
+
+    await world.write_tasks(10)
+    await world.publish_all()
+    for record in (await world.records())[:4]:
+        await world.put_raw(
+            key=record.key, headers=json.loads(record.headers), value=record.value.encode()
+        )
+
+    async with world.running(world.consumer(note, together=note_all)):
+        await eventually(world.is_read, timeout=20)
+
+    assert await world.effects_are_whole()
+    assert sum(batches) == 30
+    assert len(batches) < 30
+
+
+async def test_event_that_fails_in_a_batch_is_put_aside_alone(world: World) -> None:
+    await world.write_tasks(4)
+    await world.publish_all()
+    bad = (await world.records())[5].position
+
+    async def note_good(tx: Connection, event: BusEvent) -> None:
+        await note(tx, event)
+        if event.position == bad:
+            raise ValueError("this one never works")
+
+    async def note_all(tx: Connection, events: Sequence[BusEvent]) -> None:
+        for event in events:
+            await note_good(tx, event)
+
+    async with world.running(world.consumer(note_good, together=note_all)):
+        await eventually(world.is_read, timeout=20)
+
+    [letter] = await world.letters()
+    assert letter["pawl_reason"] == "ValueError: this one never works"
+    assert len(await world.effects()) == 11
 
 
 async def test_two_members_of_a_group_share_the_work(world: World) -> None:

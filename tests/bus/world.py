@@ -14,7 +14,7 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.bus.bus import Bus, BusRecord, Publisher
-from libs.bus.consumer import Consumer, Handler
+from libs.bus.consumer import Consumer, Handler, Together
 from libs.bus.consumer_tables import aside_table, consumer_tables
 from libs.bus.envelope import BusEvent, decode
 from libs.bus.kafka import KafkaBus
@@ -181,7 +181,12 @@ class World(ABC):
             return await cursor.fetchall() if cursor.description else []
 
     def consumer(
-        self, handler: Handler, *, group: str = "test", bus: Bus | None = None
+        self,
+        handler: Handler,
+        *,
+        together: Together | None = None,
+        group: str = "test",
+        bus: Bus | None = None,
     ) -> Consumer:
         """A consumer that looks often enough for a test."""
         return Consumer(
@@ -191,6 +196,7 @@ class World(ABC):
             topic=TASK_EVENTS,
             group=group,
             handler=handler,
+            together=together,
             rest_seconds=0.001,
         )
 

@@ -16,7 +16,7 @@ import pytest
 
 from libs.cli.client import Client
 from libs.cli.stack import Stack
-from tests.e2e.tasks import CHAIN, FAILING, finished
+from tests.e2e.tasks import CHAIN, EXECUTE, FAILING, finished
 from tests.published import read_published
 from tests.waiting import eventually
 
@@ -55,6 +55,20 @@ def test_run_of_a_failing_plan_exits_1_and_names_the_step(stack: Stack, tmp_path
     assert (done.returncode, done.stdout) == (1, "")
     assert "✗ step 2/3 math" in done.stderr
     assert "failed in step 2 (math): TOOL_ERROR" in done.stderr
+
+
+def test_cancel_ends_a_task_once(stack: Stack, client: Client) -> None:
+    body = {
+        "task_definition": {},
+        "plan": {"steps": [{"step_index": 1, "tool": "wait", "input": {"seconds": 9}}]},
+    }
+    task_id = client.post(EXECUTE, body)["task_id"]
+
+    done = _pawl(_env(stack), "cancel", task_id)
+    again = _pawl(_env(stack), "cancel", f"task_{task_id}")
+
+    assert (done.returncode, "has ended: cancelled" in done.stdout) == (0, True), done
+    assert (again.returncode, "had ended already: cancelled" in again.stdout) == (1, True), again
 
 
 def test_run_refused_exits_2(stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -62,13 +63,20 @@ def judge(history: History) -> Verdict:
     return Verdict(broken={name: broken for name, broken in found.items() if broken})
 
 
-def check_run(history: History, *, hits: Collection[str]) -> None:
+def check_run(history: History, *, hits: Collection[object]) -> None:
     """AssertionError when a promise is broken, or when the run proves nothing.
 
     It proves nothing with fewer than 100 operations that went well, or when nothing of what it was
     made for has happened; `hits` names what has.
     """
     verdict = judge(history)
+    print(_summary(history, hits))
     assert not verdict.broken, f"\n{verdict}"
     assert history.ok_count >= LEAST_OK, f"only {history.ok_count} operations went well"
     assert hits, "nothing of what the run was made for has happened"
+
+
+def _summary(history: History, hits: Collection[object]) -> str:
+    outcomes = Counter(operation.outcome for operation in history.operations)
+    states = Counter(task.state for task in history.dump.tasks)
+    return f"operations {dict(outcomes)}, tasks {dict(states)}, hits {len(hits)}"

@@ -62,7 +62,7 @@ class LedgerTool:
 def install_ledger(directory: Path) -> None:
     """Make `directory`, once it is on PYTHONPATH, a place where this tool is installed."""
     info = directory / "pawl_ledger-1.0.0.dist-info"
-    info.mkdir(parents=True)
+    info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pawl-ledger\nVersion: 1.0.0\n")
     entry = "[pawl.tools]\nledger = tests.faults.ledger_tool:LedgerTool\n"
     (info / "entry_points.txt").write_text(entry)

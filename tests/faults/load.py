@@ -162,12 +162,12 @@ class FaultClient:
             if self._connection.sock is not None:
                 self._connection.sock.settimeout(ANSWER_SECONDS + wait_seconds)
             self._connection.request(method, path, content, {**self._headers, **(headers or {})})
-            answer = self._connection.getresponse()
-            return _Answer(
-                status=answer.status,
-                retry_after=answer.getheader("Retry-After"),
-                body=json.loads(answer.read()),
-            )
+            with self._connection.getresponse() as answer:
+                return _Answer(
+                    status=answer.status,
+                    retry_after=answer.getheader("Retry-After"),
+                    body=json.loads(answer.read()),
+                )
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             return _Answer(status=0, body={"error": repr(error)})

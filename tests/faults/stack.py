@@ -35,6 +35,11 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLE_SECONDS = 45.0
+_STUCK = """
+SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
+  t.execution_started_at, t.changed_at, e.executor_id, e.connected_at, e.lease_until, e.ended_at
+FROM scheduler.tasks t LEFT JOIN scheduler.executors e USING (boot_id)
+WHERE t.state NOT IN ('succeeded', 'failed', 'cancelled') LIMIT 5"""
 _UP = ("-m", "libs.cli", "up")
 _LINKED_UP = ("-m", "tests.faults.linked_up")
 
@@ -105,7 +110,7 @@ class FaultStack:
         connect = psycopg.AsyncConnection.connect
         async with await connect(self.owner_dsn, row_factory=dict_row) as connection:
             cursor = await connection.execute(query, parameters)
-            return await cursor.fetchall() if cursor.description else []
+            return [] if cursor.description is None else await cursor.fetchall()
 
     async def back(self, name: str, *, after: int, timeout: float = 30) -> None:
         """Wait until a new process serves under this name."""
@@ -125,28 +130,37 @@ class FaultStack:
             self.held_seconds += time.monotonic() - began + 3.0
 
     async def history(
-        self, log: ClientLog, *, settle_seconds: float = SETTLE_SECONDS, **more: Any
+        self, log: ClientLog, *, settle_seconds: float | None = SETTLE_SECONDS, **more: Any
     ) -> History:
-        """Wait until everything has ended, then all that is to be judged."""
+        """Wait until everything has ended, unless None is given; then all that is to be judged."""
+        if settle_seconds is not None:
+            await self._settle(settle_seconds)
+        # Before the dump: a call is younger than its record.
+        effects = read_ledger(self.place / "ledger")
+        return History(
+            operations=log.operations,
+            dump=await read_dump(self.stack),
+            earlier=self.earlier,
+            effects=effects,
+            held_seconds=self.held_seconds,
+            is_settled=settle_seconds is not None,
+            **more,
+        )
+
+    async def _settle(self, seconds: float) -> None:
+        waiting: dict[str, int] = {}
 
         async def is_settled() -> bool:
             waiting.clear()
             waiting.update(await unsettled(self.stack))
             return not waiting
 
-        waiting: dict[str, int] = {}
         try:
-            await eventually(is_settled, timeout=settle_seconds)
+            await eventually(is_settled, timeout=seconds)
         except AssertionError as error:
-            raise AssertionError(f"after {settle_seconds} s still {waiting}") from error
-        return History(
-            operations=log.operations,
-            dump=await read_dump(self.stack),
-            earlier=self.earlier,
-            effects=read_ledger(self.place / "ledger"),
-            held_seconds=self.held_seconds,
-            **more,
-        )
+            stuck = "\n".join(map(str, await self.ask(_STUCK)))
+            said = f"after {seconds} s still {waiting}:\n{stuck}"
+            raise AssertionError(said) from error
 
 
 @asynccontextmanager
@@ -176,7 +190,7 @@ def _start(
     place: Path, *options: str, links: Links | None, environ: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     place.mkdir(parents=True, exist_ok=True)
-    (place / "crashes").mkdir()
+    (place / "crashes").mkdir(exist_ok=True)
     install_ledger(place / "tools")
     command = (*(_UP if links is None else _LINKED_UP), "--data-dir", str(place / "data"))
     with (place / "console").open("wb") as console:

@@ -108,9 +108,11 @@ async def test_usage_is_that_of_the_callers_tenant(auth: Auth) -> None:
     made = await auth.world.key_of_new_tenant("acme", scopes=("tasks:read",))
     other = await auth.world.key_of_new_tenant("other")
     async with transaction(auth.world.pool) as tx:
-        for month, tasks in (("2026-05", 3), ("2026-04", 2)):
-            use = Use(tenant_id=made.key.tenant_id, month=month, tasks=tasks, steps=tasks * 2)
-            await store_module.add_use(tx, use)
+        uses = [
+            Use(tenant_id=made.key.tenant_id, month=month, tasks=tasks, steps=tasks * 2)
+            for month, tasks in (("2026-05", 3), ("2026-04", 2))
+        ]
+        await store_module.add_uses(tx, uses)
 
     async def usage(secret: str, month: str) -> tuple[str, int, int]:
         answer = await auth.as_key(secret, "GetUsage", pb.GetUsageRequest(month=month))

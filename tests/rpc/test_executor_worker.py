@@ -232,6 +232,19 @@ async def test_unreadable_assignment_fails_the_task(world: World) -> None:
     assert report.end.failure.code == "INTERNAL"
 
 
+async def test_assignment_says_what_was_used_before(world: World) -> None:
+    session = await world.scheduler.session()
+    order = world.assignment(("math", {"expression": "1"}))
+    order.plan.limits.max_total_tokens = 5
+    order.tokens_used = 6
+
+    session.send(assignments=[order])
+    report = await session.report(1)
+
+    assert report.end.failure.code == "TOKEN_LIMIT"
+    assert not report.HasField("started_step_index")
+
+
 async def test_scheduler_that_drains_is_left_when_nothing_runs(world: World) -> None:
     session = await world.scheduler.session()
     session.send(assignments=[world.assignment(("fake", {}))])

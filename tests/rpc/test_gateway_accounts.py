@@ -216,6 +216,7 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
         "GET /api/v1/tasks/{task_id}",
         "GET /api/v1/tasks/{task_id}/trace",
         "GET /api/v1/tasks/{task_id}/events",
+        "POST /v1/tasks/{task_id}/cancel",
         "GET /v1/events",
         "POST /v1/events/replay",
         "GET /v1/tenants",
@@ -234,6 +235,9 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
     execute = document["paths"]["/api/v1/tasks/execute"]["post"]
     assert execute["requestBody"]["required"]
     assert {parameter["name"] for parameter in execute["parameters"]} == {"wait", "Idempotency-Key"}
+    cancel = document["paths"]["/v1/tasks/{task_id}/cancel"]["post"]
+    assert not cancel["requestBody"]["required"]
+    assert {"200", "404", "409", "415", "422", "503"} <= set(cancel["responses"])
     unsaid = {405, 429}  # what a path does not know; what no service refuses yet
     refusals = {str(kind.http) for kind in ERRORS.values() if kind.http not in unsaid}
     assert set(execute["responses"]) == {"200"} | refusals

@@ -149,6 +149,7 @@ async def test_a_trace_has_every_field_of_the_contract(world: GatewayWorld) -> N
         "running_steps": 0,
         "interrupted_steps": 0,
         "total_duration_ms": 5011,
+        "tokens": 0,
         "sandbox_runs": 0,
         "task_hash": ENDED,
         "step_hashes": [FIRST, SECOND],

@@ -32,6 +32,7 @@ RING = KeyRing.generate()
 ACCESS = {
     f"/{TASKS}/SubmitTask": frozenset({"gateway"}),
     f"/{TASKS}/GetTask": frozenset({"caller"}),
+    f"/{TASKS}/CancelTask": frozenset({"caller"}),
     f"/{TASKS}/GetTrace": frozenset({"executor"}),
     f"/{TASKS}/WatchEvents": frozenset({"anyone"}),
     f"/{TASKS}/RepublishEvents": frozenset({"caller"}),

@@ -17,6 +17,7 @@ from libs.core.tool_spec import ToolRef
 from libs.db.engine import Pool, open_pool
 from services.scheduler.model import (
     Assigned,
+    Claimed,
     FrozenPlan,
     IdempotencyKey,
     NewTask,
@@ -76,6 +77,14 @@ class Stores:
         for step in range(1, begun):
             assert await self.report(stream, task, closes=step, begins=step + 1) is Verdict.OK
         return stream, task
+
+    async def claim_apart(self, stream: Stream, *, slots: int) -> Claimed:
+        """A claim of another scheduler: on a connection of its own."""
+        work = WorkStore(self.hot, lease_seconds=LEASE_SECONDS)
+        try:
+            return await work.claim(stream, slots=slots)
+        finally:
+            await work.close()
 
     async def report(self, stream: Stream, task: Assigned, **parts: Any) -> Verdict:
         """The verdict on one report."""
@@ -200,10 +209,12 @@ async def scheduler_stores(database: Database) -> AsyncIterator[Stores]:
         stack.push_async_callback(hot.close)
         pool = await open_pool(dsn, name="test-read")
         stack.push_async_callback(pool.close)
+        work = WorkStore(hot, lease_seconds=LEASE_SECONDS)
+        stack.push_async_callback(work.close)
         yield Stores(
             database=database,
             hot=hot,
             tasks=TaskStore(hot=hot, pool=pool),
-            work=WorkStore(hot, lease_seconds=LEASE_SECONDS),
+            work=work,
             sweeps=SweepStore(hot, lease_seconds=LEASE_SECONDS),
         )

@@ -303,14 +303,15 @@ async def test_ended_key_acts_no_longer(world: AuthWorld, end: str) -> None:
 async def test_use_adds_up_by_tenant_and_month(world: AuthWorld) -> None:
     ours, theirs = uuid4(), uuid4()
     async with transaction(world.pool) as tx:
-        for use in (
-            Use(tenant_id=ours, month="2026-05", tasks=1, steps=0),
-            Use(tenant_id=ours, month="2026-05", tasks=0, steps=1),
-            Use(tenant_id=ours, month="2026-05", tasks=0, steps=1),
-            Use(tenant_id=ours, month="2026-06", tasks=1, steps=0),
-            Use(tenant_id=theirs, month="2026-05", tasks=1, steps=0),
+        for uses in (
+            [
+                Use(tenant_id=ours, month="2026-06", tasks=1, steps=0),
+                Use(tenant_id=ours, month="2026-05", tasks=1, steps=0),
+                Use(tenant_id=theirs, month="2026-05", tasks=1, steps=0),
+            ],
+            [Use(tenant_id=ours, month="2026-05", tasks=0, steps=2)],
         ):
-            await store_module.add_use(tx, use)
+            await store_module.add_uses(tx, uses)
 
     usage = await world.store.read_usage(tenant_id=ours, month="2026-05")
 

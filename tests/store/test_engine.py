@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
-from libs.db.engine import open_pool, refuse_privileged, transaction, unavailable
+from libs.db.engine import ANSWER_SECONDS, open_pool, refuse_privileged, transaction, unavailable
 from libs.process.env import ConfigError
 from tests.servers import Database
 from tests.waiting import eventually
@@ -28,7 +30,7 @@ async def test_pool_gives_autocommit_connections_with_bounds(database: Database)
     await pool.close()
 
     assert autocommit
-    assert row == {"statement_timeout": "5s", "name": "pawl-auth", "jit": "on"}
+    assert row == {"statement_timeout": "2500ms", "name": "pawl-auth", "jit": "on"}
 
 
 async def test_hot_pool_plans_with_indexes_only(database: Database) -> None:
@@ -50,7 +52,7 @@ async def test_hot_pool_plans_with_indexes_only(database: Database) -> None:
             "enable_sort": "off",
             "jit": "off",
             "plan_cache_mode": "force_generic_plan",
-            "statement_timeout": "5000",
+            "statement_timeout": "2500",
         }.items()
     )
 
@@ -133,6 +135,26 @@ async def test_sessions_that_ended_while_they_were_idle_reach_no_caller(database
             await connection.execute("SELECT 1")
 
     await pool.close()
+
+
+async def test_server_that_does_not_answer_is_given_up(database: Database) -> None:
+    pool = await open_pool(database.dsn("auth"), name="silent")
+
+    async def ask_in_vain() -> None:
+        async with pool.connection() as connection:
+            # As with a server that stands still: its own timeout never comes.
+            await connection.execute("SET statement_timeout = 0")
+            await connection.execute("SELECT pg_sleep(60)")
+
+    began = time.monotonic()
+    with pytest.raises(psycopg.OperationalError, match=f"not answered within {ANSWER_SECONDS} s"):
+        await ask_in_vain()
+    took = time.monotonic() - began
+    async with pool.connection() as connection:
+        await connection.execute("SELECT 1")
+    await pool.close()
+
+    assert ANSWER_SECONDS <= took < ANSWER_SECONDS + 2
 
 
 def test_lost_database_is_told_with_a_time_to_come_back() -> None:

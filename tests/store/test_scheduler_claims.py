@@ -94,7 +94,7 @@ async def test_sixteen_claims_at_once_keep_the_limits_and_leave_nothing(stores: 
         )
     streams = [await stores.connect(executor_id=f"ex-{n}", slots=4) for n in range(16)]
 
-    claimed = await asyncio.gather(*(stores.work.claim(s, slots=4) for s in streams))
+    claimed = await asyncio.gather(*(stores.claim_apart(s, slots=4) for s in streams))
 
     taken = [task.task_id for one in claimed for task in one.tasks]
     assert len(taken) == len(set(taken))

@@ -20,9 +20,11 @@ from libs.core.lifecycle import TaskState
 from libs.core.tool_spec import ToolRef
 from libs.db.engine import Connection, open_pool
 from libs.pb.pawl.events.v1.events_pb2 import TaskEventData
+from services.scheduler.judgement import judge_lost
 from services.scheduler.model import Renewal, Verdict
 from services.scheduler.reports import Progress, broken_form
 from services.scheduler.store import TaskStore
+from services.scheduler.sweep_store import SweepStore
 from services.scheduler.work_store import WorkStore
 from tests.scheduler_world import MATH, OTHER_TENANT, TENANT, WAIT
 from tests.servers import Database
@@ -150,9 +152,9 @@ async def test_claim_gives_each_task_to_one_executor(stores: Stores) -> None:
     ids = {(await stores.insert_task()).id for _ in range(40)}
     streams = [await stores.connect(executor_id=f"ex-{n}") for n in range(8)]
 
-    claimed = await asyncio.gather(*(stores.claim(s, slots=5) for s in streams))
+    claimed = await asyncio.gather(*(stores.claim_apart(s, slots=5) for s in streams))
 
-    got = [task.task_id for tasks in claimed for task in tasks]
+    got = [task.task_id for one in claimed for task in one.tasks]
     assert len(got) == len(set(got))
     rest = [task for s in streams for task in await stores.claim(s, slots=40)]
     assert set(got) | {task.task_id for task in rest} == ids
@@ -511,18 +513,34 @@ async def test_hot_statements_reach_rows_by_index_on_empty_tables(stores: Stores
         stores.database.dsn("scheduler"), name="one", min_size=1, max_size=1, hot=True
     )
     try:
+        work = WorkStore(one, lease_seconds=10)
+        # One connection, so that it has prepared all of them.
+        work._writing = (work._claiming,)
         lone = replace(
-            stores, tasks=TaskStore(hot=one, pool=one), work=WorkStore(one, lease_seconds=10)
+            stores,
+            tasks=TaskStore(hot=one, pool=one),
+            work=work,
+            sweeps=SweepStore(one, lease_seconds=10),
         )
         stream, task = await lone.start(begun=2)
         await lone.report(stream, task, closes=2, begins=3)
+        await work.close()
         await lone.tasks.get(TENANT, task.task_id)
+        await lone.tasks.queue_view(TENANT, task.task_id)
+        await lone.tasks.cancel(TENANT, task.task_id)
+        await lone.work.end_stream(stream)
+        await lone.work.end_boot(stream)
+        await lone.sweeps.sweep()
+        await lone.sweeps.queue_due()
+        await lone.sweeps.due_tasks()
+        await lone.sweeps.settle([judge_lost(one) for one in await lone.sweeps.lost_tasks()])
+        await lone.sweeps.settle_boots()
         async with one.connection() as connection:
             plans = await _plans(connection)
     finally:
         await one.close()
 
-    assert len(plans) >= 6
+    assert len(plans) >= 15
     for statement, plan in plans.items():
         assert "Seq Scan on" not in plan, statement
         assert "Hash Join" not in plan, statement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 
@@ -35,16 +36,16 @@ async def lapse(stores: Stores, stream: Stream) -> None:
     )
 
 
-async def settle_lost(stores: Stores) -> dict[object, TaskState]:
+async def settle_lost(stores: Stores) -> dict[UUID, TaskState]:
     """Judge what boots that have ended held."""
     tasks = await stores.sweeps.lost_tasks()
-    return dict(await stores.sweeps.settle([judge_lost(task) for task in tasks]))
+    return await stores.sweeps.settle([judge_lost(task) for task in tasks])
 
 
-async def settle_due(stores: Stores) -> dict[object, TaskState]:
+async def settle_due(stores: Stores) -> dict[UUID, TaskState]:
     """Judge what is due."""
     tasks = await stores.sweeps.due_tasks()
-    return dict(await stores.sweeps.settle([judge_due(task) for task in tasks]))
+    return await stores.sweeps.settle([judge_due(task) for task in tasks])
 
 
 # ---------------------------------------------------------------- who is dead

@@ -14,16 +14,17 @@ import orjson
 from gateway.answers import embedded, rfc3339, stamp
 from gateway.idempotency import fingerprint
 from gateway.members import Members
+from gateway.tasks import TERMINAL, moment_of, no_such_task
 from libs.core.canonical import Json
 from libs.core.errors import PawlError
-from libs.core.ids import parse_id
 from libs.pb.pawl.common.v1 import failure_pb2
 from libs.pb.pawl.plan.v1 import plan_pb2
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
-from libs.rpc.convert import from_timestamp
+from libs.rpc.convert import from_timestamp, to_timestamp
 
 EXECUTE_PATH = "/api/v1/tasks/execute"
 MAX_STEPS = 2**31 - 1
+MAX_PRIORITY = 1000
 
 STATES = {
     task_pb2.TASK_STATE_CREATED: "created",
@@ -37,13 +38,15 @@ STATES = {
 """The core's own words."""
 STATUSES = {**STATES, task_pb2.TASK_STATE_CANCELLED: "failed"}
 """The words of this dialect: a cancelled task is one that failed, with code CANCELLED."""
-TERMINAL = frozenset(
-    {
-        task_pb2.TASK_STATE_SUCCEEDED,
-        task_pb2.TASK_STATE_FAILED,
-        task_pb2.TASK_STATE_CANCELLED,
-    }
-)
+WAIT_REASONS = {
+    task_pb2.WAIT_REASON_SCHEDULED: "scheduled",
+    task_pb2.WAIT_REASON_NO_EXECUTOR: "no_executor",
+    task_pb2.WAIT_REASON_TENANT_LIMIT: "tenant_limit",
+    task_pb2.WAIT_REASON_AGENT_LIMIT: "agent_limit",
+    task_pb2.WAIT_REASON_NO_SLOT: "no_slot",
+    task_pb2.WAIT_REASON_TURN: "turn",
+}
+"""Why a task waits, in the core's own words."""
 
 _FIELDS = {
     "task_input_json": "task_definition",
@@ -78,24 +81,20 @@ def submission(body: dict[str, Json], options: Options) -> scheduler_service_pb2
         max_total_seconds=members.number("timeout_seconds", above=0),
     )
     plan = members.anything("plan")
+    priority = members.integer("priority", minimum=-MAX_PRIORITY, maximum=MAX_PRIORITY)
+    scheduled_at = members.instant("scheduled_at")
     members.check()
     key = options.idempotency_key
     return scheduler_service_pb2.SubmitTaskRequest(
         task_input_json=_json_text(task_input),
         plan_json=_json_text(plan) if "plan" in body else None,
         asked=asked,
+        priority=priority or 0,
+        scheduled_at=None if scheduled_at is None else to_timestamp(scheduled_at),
         idempotency_key=key,
         request_fingerprint=fingerprint("POST", EXECUTE_PATH, body) if key is not None else "",
         wait_seconds=options.wait_seconds,
     )
-
-
-def task_id_of(text: str) -> str:
-    """The id in either spelling; anything else is answered as an unknown id is."""
-    task_id = parse_id(text)
-    if task_id is None:
-        raise _no_such_task()
-    return str(task_id)
 
 
 @contextmanager
@@ -137,9 +136,13 @@ def task_record(task: task_pb2.Task, *, version: str) -> dict[str, Any]:
         "planner_note": _optional(task, "planner_note"),
         "result": result(task),
         "error": why["message"] if why else None,
+        "priority": task.priority,
+        "queue": queue_record(task),
         "created_at": stamp(task.created_at),
-        "execution_started_at": _time(task, "execution_started_at"),
-        "execution_finished_at": _time(task, "finished_at"),
+        "scheduled_at": time_record(task, "scheduled_at"),
+        "cancel_requested_at": time_record(task, "cancel_requested_at"),
+        "execution_started_at": time_record(task, "execution_started_at"),
+        "execution_finished_at": time_record(task, "finished_at"),
         "failure": why,
     }
 
@@ -159,6 +162,24 @@ def plan_record(task: task_pb2.Task) -> dict[str, Any] | None:
     ]
     limits = {field.name: _number(value) for field, value in task.plan.limits.ListFields()}
     return {"steps": steps, "limits": limits}
+
+
+def queue_record(task: task_pb2.Task) -> dict[str, Any] | None:
+    """What the task waits for, None when it does not wait."""
+    if not task.HasField("waiting"):
+        return None
+    waiting = task.waiting
+    return {
+        "reason": WAIT_REASONS[waiting.reason],
+        "detail": waiting.detail,
+        "position": waiting.position if waiting.HasField("position") else None,
+    }
+
+
+def time_record(task: task_pb2.Task, name: str) -> str | None:
+    """One of the task's times, None when it has none of that name."""
+    at = moment_of(task, name)
+    return None if at is None else rfc3339(at)
 
 
 def failure(task: task_pb2.Task) -> dict[str, Any] | None:
@@ -184,7 +205,7 @@ def failure_record(why: failure_pb2.Failure) -> dict[str, Any]:
 
 def _renamed(error: PawlError) -> PawlError:
     if error.code == "not_found":
-        return _no_such_task()
+        return no_such_task()
     message = error.message
     errors = []
     for one in error.errors:
@@ -204,20 +225,12 @@ def _json_text(value: Json) -> str:
     return orjson.dumps(value).decode()
 
 
-def _no_such_task() -> PawlError:
-    return PawlError("not_found", "there is no such task")
-
-
 def _seconds(task: task_pb2.Task, *, now: datetime) -> float:
     if not task.HasField("execution_started_at"):
         return 0.0
-    end = from_timestamp(task.finished_at) if task.HasField("finished_at") else now
     begin = from_timestamp(task.execution_started_at)
+    end = moment_of(task, "finished_at") or now
     return round(max(0.0, (end - begin).total_seconds()), 6)
-
-
-def _time(task: task_pb2.Task, name: str) -> str | None:
-    return rfc3339(from_timestamp(getattr(task, name))) if task.HasField(name) else None  # type: ignore[arg-type]
 
 
 def _optional(task: task_pb2.Task, name: str) -> str | None:

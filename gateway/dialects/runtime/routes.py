@@ -17,6 +17,7 @@ from gateway.openapi import BODY_REFUSALS, IDEMPOTENCY_KEY, LAST_EVENT_ID, REFUS
 from gateway.openapi import event_stream as documented_stream
 from gateway.query import wait_seconds_of
 from gateway.route import Route
+from gateway.tasks import TERMINAL, task_id_of
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2
 from libs.rpc.client import caller_token
 
@@ -67,7 +68,7 @@ async def get_task(request: Request, task_id: TaskId) -> Response:
     """The task with its plan and result."""
     call = await open_call(request, query=("wait",))
     wait = wait_seconds_of(call.query)
-    known = mapping.task_id_of(task_id)
+    known = task_id_of(task_id)
     asked = scheduler_service_pb2.GetTaskRequest(task_id=known, wait_seconds=wait)
     with caller_token(call.token), mapping.in_this_dialect():
         said = await call.clients.scheduler.GetTask(asked, timeout=wait + CALL_SECONDS)
@@ -83,7 +84,7 @@ async def get_task(request: Request, task_id: TaskId) -> Response:
 async def get_task_trace(request: Request, task_id: TaskId) -> Response:
     """Events, steps, summary and what is needed to verify the hashes offline."""
     call = await open_call(request)
-    asked = scheduler_service_pb2.GetTraceRequest(task_id=mapping.task_id_of(task_id))
+    asked = scheduler_service_pb2.GetTraceRequest(task_id=task_id_of(task_id))
     with caller_token(call.token), mapping.in_this_dialect():
         pages = call.clients.scheduler.GetTrace(asked, timeout=TRACE_SECONDS)
         record = trace.collected([said.page async for said in pages])
@@ -105,12 +106,12 @@ async def get_task_trace(request: Request, task_id: TaskId) -> Response:
 async def follow_task(request: Request, task_id: TaskId) -> Response:
     """Server-Sent Events; `id` is the event's seq. The stream ends with the task."""
     call = await open_call(request)
-    known = mapping.task_id_of(task_id)
+    known = task_id_of(task_id)
     after = last_event_id(request, maximum=MAX_SEQ) or 0
     with caller_token(call.token), mapping.in_this_dialect():
         asked = scheduler_service_pb2.GetTaskRequest(task_id=known)
         task = (await call.clients.scheduler.GetTask(asked)).task
-    if task.state in mapping.TERMINAL and after >= task.seq:
+    if task.state in TERMINAL and after >= task.seq:
         return Response(status_code=204)
     wanted = scheduler_service_pb2.WatchEventsRequest(task_id=known, after_seq=after)
     stream = watch(call, wanted)

@@ -22,6 +22,7 @@ def _without_default(schema: dict[str, Any]) -> None:
 ABSENT: Any = Field(None, json_schema_extra=_without_default)
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
+Priority = Annotated[int, Field(ge=-1000, le=1000)]
 Status = Literal["created", "planned", "queued", "running", "succeeded", "failed"]
 StepStatus = Literal["running", "succeeded", "failed", "interrupted"]
 Time = Annotated[
@@ -44,6 +45,11 @@ FAILURE: dict[str, Any] = {
     "code": "TOOL_ERROR",
     "message": "division by zero; step 1 had no effect, no later step was executed",
     "reason": "MATH_DOMAIN",
+}
+QUEUE: dict[str, Any] = {
+    "reason": "no_slot",
+    "detail": "every executor that offers its tools is busy",
+    "position": 3,
 }
 
 
@@ -86,6 +92,11 @@ class ExecuteRequest(BaseModel):
                 {"task_definition": INPUT, "max_steps": 12, "timeout_seconds": 45},
                 {"task_definition": {"expression": "6*7"}},
                 {"task_definition": {}, "plan": {"steps": PLAN["steps"]}},
+                {
+                    "task_definition": {"expression": "6*7"},
+                    "priority": 10,
+                    "scheduled_at": "2026-06-15T09:00:00+00:00",
+                },
             ]
         },
     )
@@ -93,6 +104,18 @@ class ExecuteRequest(BaseModel):
     max_steps: Optional[Annotated[Count, Field(description="Most steps of the plan.")]] = ABSENT
     timeout_seconds: Optional[Annotated[Positive, Field(description="Start to end.")]] = ABSENT
     plan: Optional[Plan] = ABSENT
+    priority: Optional[
+        Annotated[Priority, Field(description="Higher runs first; 0 when absent.")]
+    ] = ABSENT
+    scheduled_at: Optional[
+        Annotated[
+            Time,
+            Field(
+                description="Not before this time, at most 366 days ahead; until then the task is"
+                " planned. At once when it is absent or past."
+            ),
+        ]
+    ] = ABSENT
 
 
 class Failure(BaseModel):
@@ -135,6 +158,20 @@ class Execution(BaseModel):
     failure: Failure | None
 
 
+class Queue(BaseModel):
+    """What a waiting task waits for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [QUEUE]})
+    reason: Literal[
+        "scheduled", "no_executor", "tenant_limit", "agent_limit", "no_slot", "turn"
+    ] = Field(description="What would have to change first.")
+    detail: str = Field(description="The same in a sentence, with the numbers.")
+    position: int | None = Field(
+        description="Its place in the whole queue, from 1; null while it is not queued, or beyond"
+        " 10,000."
+    )
+
+
 class Task(BaseModel):
     """A task as it stands."""
 
@@ -153,7 +190,11 @@ class Task(BaseModel):
                     "planner_note": None,
                     "result": {"result": 2},
                     "error": None,
+                    "priority": 0,
+                    "queue": None,
                     "created_at": "2026-02-27T11:18:01.127894+00:00",
+                    "scheduled_at": None,
+                    "cancel_requested_at": None,
                     "execution_started_at": "2026-02-27T11:18:02.991451+00:00",
                     "execution_finished_at": "2026-02-27T11:18:03.002295+00:00",
                     "failure": None,
@@ -172,7 +213,11 @@ class Task(BaseModel):
     planner_note: str | None
     result: Any = Field(description="The last output; null until the task has succeeded.")
     error: str | None
+    priority: Priority
+    queue: Queue | None = Field(description="Null unless the task waits.")
     created_at: Time
+    scheduled_at: Time | None = Field(description="When it is due; null: at once.")
+    cancel_requested_at: Time | None
     execution_started_at: Time | None
     execution_finished_at: Time | None
     failure: Failure | None
@@ -217,6 +262,7 @@ class Summary(BaseModel):
     running_steps: int
     interrupted_steps: int
     total_duration_ms: int = Field(description="The sum of the steps' durations.")
+    tokens: int = Field(description="Model tokens used so far.")
     sandbox_runs: int
     task_hash: Hash | None
     step_hashes: list[Hash]
@@ -261,6 +307,9 @@ class Trace(BaseModel):
     status: Status
     failure: Failure | None
     estimated_cost_usd: float
+    scheduled_at: Time | None
+    cancel_requested_at: Time | None
+    queue: Queue | None
     events: list[Event]
     steps: list[StepRecord]
     plan_validation_failures: list[dict[str, Any]]

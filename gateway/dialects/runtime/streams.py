@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sse_starlette import ServerSentEvent
 
-from gateway.dialects.runtime.mapping import TERMINAL
 from gateway.dialects.runtime.trace import TRANSITION, event_record
 from gateway.events import frame
+from gateway.tasks import TERMINAL
 from libs.pb.pawl.scheduler.v1 import task_pb2
 
 EXAMPLE = (

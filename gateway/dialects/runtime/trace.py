@@ -16,6 +16,8 @@ from gateway.dialects.runtime.mapping import (
     failure,
     failure_record,
     plan_record,
+    queue_record,
+    time_record,
 )
 from libs.core.hashing import RECIPE
 from libs.pb.pawl.scheduler.v1 import task_pb2, trace_pb2
@@ -73,6 +75,9 @@ def trace_record(trace: TraceRecord, *, version: str) -> dict[str, Any]:
         "status": STATUSES[task.state],
         "failure": failure(task),
         "estimated_cost_usd": task.cost_usd,
+        "scheduled_at": time_record(task, "scheduled_at"),
+        "cancel_requested_at": time_record(task, "cancel_requested_at"),
+        "queue": queue_record(task),
         "events": [event_record(event) for event in trace.events],
         "steps": [_step(step, task) for step in trace.steps],
         "plan_validation_failures": [
@@ -154,6 +159,7 @@ def _summary(trace: TraceRecord) -> dict[str, Any]:
         "running_steps": statuses.count("running"),
         "interrupted_steps": statuses.count("interrupted"),
         "total_duration_ms": sum(_duration_ms(step) for step in trace.steps),
+        "tokens": trace.task.tokens_used,
         "sandbox_runs": sum(step.tool.name in SANDBOX_TOOLS for step in trace.steps),
         "task_hash": trace.task.task_hash or None,
         "step_hashes": [step.step_hash for step in trace.steps if step.step_hash],

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from libs.core.canonical import Json
 from libs.core.tool_spec import ToolSpec
+from services.executor.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class ToolContext:
     runs.
 
     `created_at` is the task's creation, the only wall time that a tool may show; `mode` is live or
-    test.
+    test. A tool that asks a model counts it in `usage`.
     """
 
     task_id: UUID
@@ -51,6 +52,7 @@ class ToolContext:
     created_at: datetime
     mode: str
     artifacts: ArtifactSink
+    usage: Usage
 
 
 class Tool(Protocol):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from services.auth.model import TaskFact, Use
-from services.auth.usage import month_of, use_of
+from services.auth.usage import added_up, month_of, use_of
 
 TENANT = UUID(int=1)
 AT = datetime(2026, 5, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -49,3 +49,22 @@ def test_month_is_that_of_utc() -> None:
     assert month_of(AT) == "2026-05"
     assert month_of(AT + timedelta(microseconds=1)) == "2026-06"
     assert month_of(datetime(2026, 6, 1, 1, tzinfo=timezone(timedelta(hours=2)))) == "2026-05"
+
+
+def test_uses_add_up_by_tenant_and_month() -> None:
+    other = uuid4()
+    uses = [
+        Use(tenant_id=TENANT, month="2026-05", tasks=1, steps=0),
+        None,
+        Use(tenant_id=other, month="2026-05", tasks=0, steps=1),
+        Use(tenant_id=TENANT, month="2026-05", tasks=0, steps=1),
+        Use(tenant_id=TENANT, month="2026-06", tasks=0, steps=1),
+        Use(tenant_id=TENANT, month="2026-05", tasks=0, steps=1),
+    ]
+
+    assert added_up(uses) == [
+        Use(tenant_id=TENANT, month="2026-05", tasks=1, steps=2),
+        Use(tenant_id=other, month="2026-05", tasks=0, steps=1),
+        Use(tenant_id=TENANT, month="2026-06", tasks=0, steps=1),
+    ]
+    assert added_up([None]) == []

@@ -29,6 +29,8 @@ def test_block_has_name_purpose_and_parameters(tmp_path: Path) -> None:
     )
     assert queries.purpose("claim_task") == "Oldest due task, locked."
     assert block.parameters == ("id", "n")
+    assert block.raw == b"SELECT id FROM t\nWHERE id = $1 AND n < $2 AND id <> $1"
+    assert block.bound({"n": 7, "id": "x", "other": 0}) == ["x", 7]
     assert block.is_system
     assert not queries.block("other").is_system
 
@@ -54,6 +56,19 @@ def test_block_has_name_purpose_and_parameters(tmp_path: Path) -> None:
 )
 def test_only_parameters_are_translated(tmp_path: Path, written: str, compiled: str) -> None:
     assert load(tmp_path, f"-- q --\n-- Purpose.\n{written};\n")["q"] == compiled
+
+
+def test_raw_text_keeps_percent_signs_and_literals(tmp_path: Path) -> None:
+    written = "-- q --\n-- Purpose.\nSELECT 7 % :b, -- :c\n'x% :b';\n"
+
+    assert load(tmp_path, written).block("q").raw == b"SELECT 7 % $1,\n'x% :b'"
+
+
+def test_missing_parameter_is_named(tmp_path: Path) -> None:
+    block = load(tmp_path, "-- q --\n-- Purpose.\nSELECT :a;").block("q")
+
+    with pytest.raises(KeyError, match="a"):
+        block.bound({"b": 1})
 
 
 @pytest.mark.parametrize(

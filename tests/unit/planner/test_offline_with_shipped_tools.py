@@ -9,9 +9,12 @@ from uuid import UUID
 import pytest
 
 from libs.core.canonical import Json
+from libs.core.plan import Limits
 from libs.core.references import resolve
+from services.executor.model import Used
 from services.executor.tools.registry import ToolRegistry, built_in_tools
 from services.executor.tools.tool import NewArtifact, ToolContext
+from services.executor.usage import Usage
 from services.planner.model import FrozenPlan
 from tests.unit.planner.test_service import OFFLINE_INPUTS, frozen, make_request
 
@@ -42,6 +45,7 @@ async def run(outcome: FrozenPlan, *, task_input: dict[str, Json]) -> Any:
             created_at=datetime(2026, 11, 23, tzinfo=UTC),
             mode="live",
             artifacts=NoArtifacts(),
+            usage=Usage(Limits(), before=Used()),
         )
         outputs[step.step_index] = await offered.tool.call(arguments, context)
         assert offered.output_schema.violations(outputs[step.step_index]) == []

@@ -28,7 +28,8 @@ class Database:
         self.away = 0
         self.poison: UUID | None = None
 
-    async def write(self, rows: Sequence[ReportRow]) -> dict[UUID, Fate]:
+    async def write(self, rows: Sequence[ReportRow], *, writer: int) -> dict[UUID, Fate]:
+        del writer
         await self.is_open.wait()
         if self.away:
             self.away -= 1
@@ -145,8 +146,8 @@ async def test_end_of_a_task_wakes_those_who_wait_for_it() -> None:
 @pytest.mark.parametrize("writers", [1, 2])
 async def test_unknown_task_is_stale(writers: int) -> None:
     class Empty(Database):
-        async def write(self, rows: Sequence[ReportRow]) -> dict[UUID, Fate]:
-            del rows
+        async def write(self, rows: Sequence[ReportRow], *, writer: int) -> dict[UUID, Fate]:
+            del rows, writer
             return {}
 
     async with running(Empty(), writers=writers) as (made, _):

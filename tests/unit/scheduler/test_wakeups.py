@@ -127,3 +127,92 @@ async def test_missed_or_unreadable_notifications_wake_everybody() -> None:
             signals.heard(payload)
             assert await flag.wait(0)
     assert len(looks) == 4
+
+
+async def test_who_is_alone_tells_nothing_until_somebody_is_heard() -> None:
+    wire = Wire()
+    signals = make_signals(wire)
+    stop = asyncio.Event()
+    running = asyncio.create_task(signals.run(stop))
+    quiet_for(signals)
+    signals.peers(1)
+
+    signals.committed(changed=[A], ended=[A])
+    signals.heard(orjson.dumps({"by": "another", "hello": True}).decode())
+    signals.committed(ended=[B])
+    await eventually(lambda: wire.payloads)
+    stop.set()
+    await running
+
+    assert [orjson.loads(one).get("ended") for one in wire.payloads] == [[str(B)]]
+
+
+async def test_peer_that_was_just_heard_counts_though_it_was_not_counted() -> None:
+    signals = make_signals(Wire())
+    signals.heard(orjson.dumps({"by": "another", "hello": True}).decode())
+
+    signals.peers(1)
+
+    assert not signals.is_alone
+
+
+async def test_connecting_says_hello_even_when_alone() -> None:
+    wire = Wire()
+    signals = make_signals(wire)
+    stop = asyncio.Event()
+    running = asyncio.create_task(signals.run(stop))
+    quiet_for(signals)
+    signals.peers(1)
+
+    signals.heard(None)
+    await eventually(lambda: wire.payloads)
+    stop.set()
+    await running
+
+    assert [orjson.loads(one).get("hello") for one in wire.payloads] == [True]
+
+
+async def test_orders_to_stop_travel_with_their_tokens() -> None:
+    wire = Wire()
+    here, there = make_signals(wire), make_signals(Wire())
+    stopped: list[object] = []
+    there.on_cancel(lambda ids: stopped.append(sorted(ids)))
+    there.on_revoke(lambda tokens: stopped.append(dict(tokens)))
+    stop = asyncio.Event()
+    running = asyncio.create_task(here.run(stop))
+
+    here.cancelling([A])
+    here.revoked({A: 3, B: 12})
+    await eventually(lambda: len(wire.payloads) == 2)
+    stop.set()
+    await running
+    for payload in wire.payloads:
+        there.heard(payload)
+
+    assert stopped == [[A], {A: 3, B: 12}]
+
+
+async def test_changes_wait_for_one_another_and_ends_for_nothing() -> None:
+    wire = Wire()
+    signals = make_signals(wire)
+    stop = asyncio.Event()
+    running = asyncio.create_task(signals.run(stop))
+    signals.committed(changed=[A])
+    await eventually(lambda: len(wire.payloads) == 1)
+
+    signals.committed(changed=[A])
+    signals.committed(changed=[B])
+    signals.committed(ended=[B])
+    await eventually(lambda: len(wire.payloads) >= 3)
+    stop.set()
+    await running
+
+    told = [orjson.loads(one) for one in wire.payloads]
+    assert sorted(told[1]["changed"]) == sorted([str(A), str(B)])
+    assert told[2]["ended"] == [str(B)]
+    assert len(told) == 3
+
+
+def quiet_for(signals: Signals) -> None:
+    """As if nobody had been heard for long."""
+    signals._heard_at = -1e9

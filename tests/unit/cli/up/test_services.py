@@ -99,6 +99,23 @@ def test_several_schedulers_are_spread_over_their_callers() -> None:
     assert target_of("scheduler", INSTANCES, first=2) == "ipv4:127.0.0.1:1002,127.0.0.1:1003"
 
 
+def test_every_executor_begins_with_a_scheduler_of_its_own(installation: Installation) -> None:
+    names = instance_names(executors=3, schedulers=3)
+    instances = tuple(
+        Instance(service=service, number=number, port=1000 + place, metrics_port=2000 + place)
+        for place, (service, number) in enumerate(names)
+    )
+
+    targets = [
+        installation.env(one, instances)["PAWL_SCHEDULER_TARGET"].removeprefix("ipv4:").split(",")
+        for one in instances
+        if one.service == "executor"
+    ]
+
+    assert len({target[0] for target in targets}) == 3
+    assert all(len(set(target)) == 3 for target in targets)
+
+
 def test_log_of_the_first_instance_has_the_services_name(tmp_path: Path) -> None:
     data_dir = DataDir(path=tmp_path)
 
