@@ -123,11 +123,12 @@ def wire(settings: Settings, outside: Outside) -> Process:
     work = WorkStore(outside.hot, lease_seconds=settings.lease_seconds, writers=WRITERS)
     tasks = TaskStore(hot=outside.hot, pool=outside.pool)
     signals = Signals(uuid4(), announce=work.announce)
+    clock = SystemClock()
     relay = Relay(outside.publisher)
     signals.on_commit(relay.wake)
     writers = ReportWriters(work.report, signals=signals)
     sweeper = Sweeper(
-        SweepStore(outside.hot, lease_seconds=settings.lease_seconds), signals=signals
+        SweepStore(outside.hot, lease_seconds=settings.lease_seconds), signals=signals, clock=clock
     )
     dispatcher = Dispatcher(work, writers=writers, signals=signals, sweeper=sweeper)
     tail = EventTail(_feed(outside), wakeups=outside.wakeups, signals=signals)
@@ -136,7 +137,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
         planner=PlannerClient(outside.planner),
         signals=signals,
         on_queued=dispatcher.queued,
-        clock=SystemClock(),
+        clock=clock,
     )
     server = RpcServer(
         service=SERVICE,
@@ -148,7 +149,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
     )
     servicer = SchedulerServicer(
         service,
-        CancelService(tasks, signals=signals),
+        CancelService(tasks, signals=signals, clock=clock),
         WatchService(tasks, tail=tail, signals=signals),
         Republishing(tasks, bus=outside.bus, signals=signals),
     )

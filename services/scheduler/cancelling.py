@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from uuid import UUID
 
+from libs.core.clock import Clock
 from libs.core.errors import PawlError
 from libs.core.lifecycle import TaskState
 from libs.process.crash_points import pass_crash_point
@@ -26,8 +26,9 @@ log = get_logger(__name__)
 class CancelService:
     """Ends tasks on request; the first to commit wins, a finished task or the request."""
 
-    def __init__(self, store: TaskStore, *, signals: Signals) -> None:
+    def __init__(self, store: TaskStore, *, signals: Signals, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._signals = signals
 
     async def cancel(self, caller: Caller, task_id: UUID) -> StoredTask:
@@ -48,8 +49,8 @@ class CancelService:
                     raise no_such_task()
                 if task.state.is_terminal:
                     raise PawlError("conflict", f"the task has ended already: {task.state.value}")
-            end = time.monotonic() + WAIT_SECONDS
-            while not task.state.is_terminal and (left := end - time.monotonic()) > 0:
+            end = self._clock.monotonic() + WAIT_SECONDS
+            while not task.state.is_terminal and (left := end - self._clock.monotonic()) > 0:
                 self._signals.check_open()
                 await flag.wait(left)
                 flag.clear()

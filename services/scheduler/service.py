@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 
@@ -60,8 +59,10 @@ class TaskService:
         signals: Signals,
         on_queued: OnQueued,
         clock: Clock,
+        new_id: Callable[[], UUID] = new_id,
     ) -> None:
         self._store = store
+        self._new_id = new_id
         self._clock = clock
         self._planner = planner
         self._signals = signals
@@ -87,18 +88,18 @@ class TaskService:
             tier=tier_bounds(caller.limits),
             test_mode=caller.mode == "test",
         )
-        task = _new_task(caller, submission, admitted, planned)
+        task = _new_task(self._new_id(), caller, submission, admitted, planned)
         with self._signals.ended.flag(task.id) as flag:
             stored = await self._write(task, planned)
             if stored is None:
                 return await self._lost_race(caller, admitted, submission.wait_seconds)
             if submission.wait_seconds > 0 and not stored.state.is_terminal:
-                end = time.monotonic() + submission.wait_seconds
+                end = self._clock.monotonic() + submission.wait_seconds
                 # The flag is older than the task: nothing can have been missed, so nothing is read
                 # yet.
                 if not self._signals.is_closing:
                     await flag.wait(submission.wait_seconds)
-                left = max(0.0, end - time.monotonic())
+                left = max(0.0, end - self._clock.monotonic())
                 stored = await self._until_ended(stored.tenant_id, stored.id, flag, left)
             return Submitted(task=stored, replayed=False)
 
@@ -190,24 +191,28 @@ class TaskService:
     async def _until_ended(
         self, tenant_id: UUID, task_id: UUID, flag: Wakeup, wait_seconds: float
     ) -> StoredTask:
-        end = time.monotonic() + wait_seconds
+        end = self._clock.monotonic() + wait_seconds
         while True:
             flag.clear()
             task = await self._store.get(tenant_id, task_id)
             if task is None:
                 raise no_such_task()
-            left = end - time.monotonic()
+            left = end - self._clock.monotonic()
             if task.state.is_terminal or left <= 0 or self._signals.is_closing:
                 return task
             await flag.wait(left)
 
 
 def _new_task(
-    caller: Caller, submission: Submission, admitted: Admitted, planned: FrozenPlan | Failure
+    task_id: UUID,
+    caller: Caller,
+    submission: Submission,
+    admitted: Admitted,
+    planned: FrozenPlan | Failure,
 ) -> NewTask:
     context = current()
     return NewTask(
-        id=new_id(),
+        id=task_id,
         tenant_id=caller.tenant_id,
         mode=caller.mode,
         task_input=admitted.task_input,

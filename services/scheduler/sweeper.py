@@ -6,10 +6,10 @@ Every scheduler sweeps; what two of them decide at once is carried out once.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from uuid import UUID
 
+from libs.core.clock import Clock
 from libs.core.lifecycle import TaskState
 from libs.db.outage import Outage, is_outage, pause
 from libs.db.wakeups import Wakeup
@@ -32,11 +32,12 @@ log = get_logger(__name__)
 class Sweeper:
     """`run` must be running; `wake` makes it look at once, `wake_in` after some seconds."""
 
-    def __init__(self, store: SweepStore, *, signals: Signals) -> None:
+    def __init__(self, store: SweepStore, *, signals: Signals, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._signals = signals
         self._flag = Wakeup()
-        self._next_forget = time.monotonic()
+        self._next_forget = self._clock.monotonic()
 
     def wake(self) -> None:
         """Sweep now: something has ended."""
@@ -130,6 +131,6 @@ class Sweeper:
             TASKS.labels(state.value).inc()
 
     async def _forget(self) -> None:
-        if time.monotonic() >= self._next_forget:
+        if self._clock.monotonic() >= self._next_forget:
             await self._store.forget_boots()
-            self._next_forget = time.monotonic() + FORGET_SECONDS
+            self._next_forget = self._clock.monotonic() + FORGET_SECONDS
