@@ -142,6 +142,26 @@ async def test_task_that_was_claimed_for_an_executor_that_never_heard_of_it_is_f
         check_run(history, hits=stack.crashed)
 
 
+async def test_lost_tasks_are_settled_once_although_those_who_settle_them_die(
+    tmp_path: Path, seed: int
+) -> None:
+    points = ("lost.before_settle", "lost.after_settle")
+    async with fault_stack(tmp_path / "stack", crash_at=",".join(points)) as stack:
+        work = Work(most_seconds=1.0, failing_share=0)
+        load = Load(stack.server, seed=f"{seed}", work=work)
+        with load.running(Pace(clients=6, per_second=30, retry_seconds=15)) as log:
+            while not stack.crashed >= set(points):
+                await more_done(log, 40)
+                killed = {n: stack.processes.kill(n) for n in ("executor-1", "executor-2")}
+                for name, pid in killed.items():
+                    await stack.back(name, after=pid)
+            await more_done(log, 60)
+        history = await stack.history(log, settle_seconds=60)
+
+    assert "EXECUTOR_LOST" in {task.failure_code for task in history.dump.tasks}
+    check_run(history, hits=stack.crashed)
+
+
 class Unplannable(Work):
     """Inputs that nobody can plan: stored and failed in one transaction of two statements."""
 
