@@ -67,7 +67,7 @@ test-faults: install ## The whole stack while it is hurt, some minutes
 	pytest tests/faults
 
 test-kafka: install ## The whole stack as processes, its events on Kafka
-	PAWL_BUS=kafka pytest tests/e2e tests/hostile
+	PAWL_BUS=kafka pytest tests/e2e tests/hostile tests/faults/test_crash_points.py
 
 check: lint types imports verify-protos test ## Everything that CI runs
 

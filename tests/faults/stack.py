@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.rows import dict_row
 
+from libs.bus.settings import KAFKA
 from libs.cli.client import Server
 from libs.cli.stack import Stack
 from libs.cli.up import ready_file
@@ -25,6 +27,7 @@ from libs.db.embedded import SUPERUSER
 from libs.db.roles import with_user
 from libs.process.child import tied
 from libs.process.crash_points import CRASH_AT, CRASH_DIR, hits
+from tests.brokers import new_prefix
 from tests.faults.dump import read_dump, unsettled
 from tests.faults.ledger_tool import LEDGER, install_ledger, read_ledger
 from tests.faults.links import LINKS, Links
@@ -35,6 +38,7 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLE_SECONDS = 45.0
+GIVEN_BROKER = "PAWL_TEST_KAFKA_BOOTSTRAP"
 _STUCK = """
 SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
   t.execution_started_at, t.changed_at, e.executor_id, e.connected_at, e.lease_until, e.ended_at
@@ -182,7 +186,7 @@ async def fault_stack(
 ) -> AsyncIterator[FaultStack]:
     """Start Pawl in `place` with the ledger installed, and stop it at the end, whatever came."""
     counts = ("--executors", str(executors), "--schedulers", str(schedulers))
-    env = {**(environ or {}), **({CRASH_AT: crash_at} if crash_at else {})}
+    env = {**_bus(), **(environ or {}), **({CRASH_AT: crash_at} if crash_at else {})}
     process = _start(place, *counts, links=links, environ=env)
     stack = FaultStack(place=place, process=process)
     try:
@@ -212,6 +216,20 @@ def _start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _bus() -> dict[str, str]:
+    """PAWL_BUS=kafka hurts stacks on Kafka, each with topics of its own."""
+    if os.environ.get("PAWL_BUS") != KAFKA:
+        return {}
+    bootstrap = os.environ.get(GIVEN_BROKER)
+    if not bootstrap:
+        pytest.skip(f"{GIVEN_BROKER} names no broker of Kafka")
+    return {
+        "PAWL_BUS": KAFKA,
+        "PAWL_KAFKA_BOOTSTRAP": bootstrap,
+        "PAWL_KAFKA_PREFIX": new_prefix(),
+    }
 
 
 def _environ(place: Path, more: Mapping[str, str], *, links: Links | None) -> dict[str, str]:

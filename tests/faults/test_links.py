@@ -129,10 +129,6 @@ async def test_short_cut_between_executor_and_scheduler_is_not_noticed(
     check_run(history, hits=cuts)
 
 
-@pytest.mark.xfail(
-    reason="an executor tries again 0.1, 0.3, 0.7, 1.5 and 3.1 s after its stream has broken",
-    strict=False,
-)
 async def test_stream_that_can_be_opened_again_in_time_keeps_its_tasks(
     linked: Linked, seed: int
 ) -> None:
