@@ -153,6 +153,8 @@ class StepRunner:
         call = asyncio.create_task(_guarded(work, draft, self._context(work, usage)))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
+        # Whoever waits for it may be stopped in the moment in which it fails.
+        call.add_done_callback(_take_result)
         ends: set[asyncio.Future[Any]] = {call, work.cancellation.asked}
         try:
             await asyncio.wait(ends, timeout=allowance.seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +172,6 @@ class StepRunner:
         raise work.bounds.timed_out(allowance.word)
 
     async def _stop(self, call: asyncio.Task[Json], work: StepWork) -> None:
-        call.add_done_callback(_take_result)
         call.cancel()
         await asyncio.wait({call}, timeout=self._grace_seconds)
         if not call.done():

@@ -87,9 +87,13 @@ class Dispatcher:
         PawlError: unavailable while draining, conflict when this boot has ended.
         """
         if self._is_draining:
-            raise unavailable("this scheduler is stopping; connect again")
+            raise _stopping()
         opened = await self._opened(hello)
         session = opened.session
+        if self._is_draining:
+            # It said hello while the others were drained.
+            session.drain()
+            session.end(_stopping())
         boot_id = session.stream.boot_id
         claiming = asyncio.create_task(session.claim_loop())
         claiming.add_done_callback(lambda task: _claims_ended(task, session))
@@ -159,8 +163,7 @@ class Dispatcher:
         sessions = tuple(self._sessions.values())
         for session in sessions:
             session.drain()
-        stopping = unavailable("this scheduler is stopping; connect again")
-        await asyncio.gather(*(session.finish(stopping) for session in sessions))
+        await asyncio.gather(*(session.finish(_stopping()) for session in sessions))
 
     async def part(self) -> None:
         """Return once the end of every stream is noted."""
@@ -210,6 +213,10 @@ class Dispatcher:
                 raise
             # Its lease ends by itself.
             log.warning("end of a stream not noted", executor_id=stream.executor_id)
+
+
+def _stopping() -> PawlError:
+    return unavailable("this scheduler is stopping; connect again")
 
 
 def _claims_ended(task: asyncio.Task[None], session: WorkSession) -> None:

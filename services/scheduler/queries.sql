@@ -297,21 +297,25 @@ RETURNING boot_id;
 -- sweep --
 -- End boots whose lease ran out or whose stream stayed away, and say what else there is to do.
 -- No row changes of another sweep are overlooked: leases are judged on locked rows. After a gap, when nobody
--- swept, nobody could renew either: then all get one lease more and nobody ends.
+-- swept, nobody could renew either: then all get one lease more and nobody ends. A shorter gap (late) is enough
+-- to keep an executor from coming back within its few seconds: these begin anew.
 -- system
 WITH s AS (
   UPDATE scheduler.sweep w SET previous = w.last, last = now()
   WHERE w.id = 1 AND (w.last < now() OR w.last > now() + interval '5 s')
-  RETURNING w.previous NOT BETWEEN now() - interval '5 s' AND now() + interval '5 s' AS paused
+  RETURNING w.previous NOT BETWEEN now() - interval '5 s' AND now() + interval '5 s' AS paused,
+    w.previous NOT BETWEEN now() - interval '2 s' AND now() + interval '2 s' AS late
 ), x AS (
   UPDATE scheduler.executors e
-  SET lease_until = now() + make_interval(secs => CAST(:lease_seconds AS double precision)),
+  SET lease_until = CASE WHEN s.paused
+      THEN now() + make_interval(secs => CAST(:lease_seconds AS double precision)) ELSE e.lease_until END,
     stream_ended_at = CASE WHEN e.stream_ended_at IS NOT NULL THEN now() END
-  FROM s WHERE s.paused AND e.ended_at IS NULL
+  FROM s WHERE e.ended_at IS NULL
+    AND (s.paused OR s.late AND e.stream_ended_at IS NOT NULL AND e.lease_until >= now())
 ), dead AS MATERIALIZED (
   SELECT e.boot_id FROM scheduler.executors e, s
-  WHERE NOT s.paused AND e.ended_at IS NULL AND (e.lease_until < now()
-    OR e.stream_ended_at < now() - make_interval(secs => CAST(:grace_seconds AS double precision)))
+  WHERE NOT s.paused AND e.ended_at IS NULL AND (e.lease_until < now() OR NOT s.late
+    AND e.stream_ended_at < now() - make_interval(secs => CAST(:grace_seconds AS double precision)))
   ORDER BY e.boot_id FOR NO KEY UPDATE OF e SKIP LOCKED
 ), f AS (
   UPDATE scheduler.executors e SET ended_at = now() FROM dead

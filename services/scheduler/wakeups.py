@@ -75,12 +75,19 @@ class Signals:
     the one before was on its way. Changes that end nothing may rest for 20 ms.
     """
 
-    def __init__(self, instance_id: UUID, *, announce: Announce) -> None:
+    def __init__(
+        self,
+        instance_id: UUID,
+        *,
+        announce: Announce,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.changed = TaskFlags()
         self.ended = TaskFlags()
         self.is_closing = False
         self._name = str(instance_id)
         self._announce = announce
+        self._monotonic = monotonic
         self._on_commit: list[Callable[[], None]] = []
         self._on_queue: list[Callable[[], None]] = []
         self._on_end: list[Callable[[], None]] = []
@@ -90,7 +97,7 @@ class Signals:
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self.is_alone = False
-        self._heard_at = time.monotonic()
+        self._heard_at = self._monotonic()
         self._tell_hello = False
         self._tell_changed: set[UUID] = set()
         self._tell_ended: set[UUID] = set()
@@ -144,7 +151,7 @@ class Signals:
     def peers(self, listening: int) -> None:
         """Note how many schedulers listen, this one included."""
         # One that was just heard may have begun to listen after this was counted.
-        is_quiet = time.monotonic() - self._heard_at > PEER_SECONDS
+        is_quiet = self._monotonic() - self._heard_at > PEER_SECONDS
         self.is_alone = listening <= 1 and is_quiet
 
     def work_waits(self) -> None:
@@ -193,7 +200,7 @@ class Signals:
         if by == self._name:
             return
         self.is_alone = False
-        self._heard_at = time.monotonic()
+        self._heard_at = self._monotonic()
         if everything:
             self._missed()
             return
@@ -225,10 +232,10 @@ class Signals:
         try:
             while not stop.is_set():
                 await self._news.wait()
-                await pause(self._urgent, max(0.0, rested_at - time.monotonic()))
+                await pause(self._urgent, max(0.0, rested_at - self._monotonic()))
                 self._news.clear()
                 self._urgent.clear()
-                rested_at = time.monotonic() + REST_SECONDS
+                rested_at = self._monotonic() + REST_SECONDS
                 try:
                     for payload in self._payloads():
                         await self._announce(CHANNEL, payload)

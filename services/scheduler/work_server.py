@@ -14,7 +14,10 @@ from libs.process.logs import get_logger
 from services.scheduler import work_convert
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.reports import MalformedReportError
-from services.scheduler.work_session import Incoming, WorkSession
+from services.scheduler.work_session import Incoming, WorkSession, unavailable
+
+SILENT_LEASES = 2
+"""For how many leases a stream may be silent; executors say something every few seconds."""
 
 log = get_logger(__name__)
 
@@ -38,7 +41,8 @@ class WorkServicer(work_grpc.WorkServiceServicer):
                 keep=opened.keep, stop=opened.stop, lease_seconds=self._lease_seconds
             )
             session = opened.session
-            reading = asyncio.create_task(_read(first, requests, session))
+            silence_seconds = SILENT_LEASES * self._lease_seconds
+            reading = asyncio.create_task(_read(first, requests, session, silence_seconds))
             try:
                 while (out := await session.take()) is not None:
                     yield work_convert.work_response(
@@ -53,21 +57,31 @@ class WorkServicer(work_grpc.WorkServiceServicer):
 
 
 async def _read(
-    first: work_pb.WorkRequest, requests: AsyncIterator[work_pb.WorkRequest], session: WorkSession
+    first: work_pb.WorkRequest,
+    requests: AsyncIterator[work_pb.WorkRequest],
+    session: WorkSession,
+    silence_seconds: float,
 ) -> None:
-    """Take in messages until the executor has said its last; a broken stream ends the session."""
+    """Take in messages until the executor has said its last; a broken stream ends the session, and
+    so does a silent one: of a machine that is gone nobody may ever hear.
+    """
     try:
-        _take_reports(first, session)
-        async for message in requests:
+        message: work_pb.WorkRequest | None = first
+        while message is not None:
             _take_reports(message, session)
             if message.HasField("heartbeat"):
                 session.heartbeat()
             if message.leaving:
                 session.is_leaving = True
                 break
+            async with asyncio.timeout(silence_seconds):
+                message = await anext(requests, None)
         await session.finish()
     except asyncio.CancelledError:
         raise
+    except TimeoutError:
+        log.warning("stream is silent", executor_id=session.stream.executor_id)
+        session.end(unavailable("nothing was heard for too long; connect again"))
     except PawlError as error:
         session.end(error)
     except Exception as error:

@@ -302,10 +302,10 @@ class WorkSession:
                 # Unanswered reports come again on the executor's next stream.
                 self.end(unavailable("the database is away; connect again"))
                 return
-        report = incoming.report
+        report, known = incoming.report, incoming.known_id
         is_over = verdict not in {Verdict.OK, Verdict.SEEN} or (report and report.end is not None)
-        if is_over and incoming.known_id is not None:
-            self._free(incoming.known_id)
+        if is_over and known is not None and (report is None or self._holds(known, report)):
+            self._free(known)
         self._acks.append((incoming.report_id, incoming.task_id, verdict))
         self._news.set()
 
@@ -329,10 +329,16 @@ class WorkSession:
             fate: Fate = await self._writers.put(row)
         except (MalformedReportError, ReportRefusedError) as error:
             return await self._broken(task, progress, error)
-        if fate.verdict in {Verdict.OK, Verdict.SEEN}:
+        # It may have been revoked, and even claimed again, before the answer came.
+        if fate.verdict in {Verdict.OK, Verdict.SEEN} and self._holds(task_id, report):
             # SEEN: it was written after this stream had looked what its boot holds.
             self._running[task_id] = (task, progress.after(report))
         return fate.verdict
+
+    def _holds(self, task_id: UUID, report: Report) -> bool:
+        """Whether it runs here under the lease that the report names."""
+        held = self._running.get(task_id)
+        return held is not None and held[0].lease_token == report.lease_token
 
     async def _held_unknowingly(self, task_id: UUID) -> tuple[Assigned, Progress] | None:
         """A task of this boot that the stream does not know; asked for only when one comes up."""

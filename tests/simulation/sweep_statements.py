@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from libs.core.lifecycle import TaskState
@@ -15,46 +15,52 @@ from tests.simulation.tenant_statements import TenantStatements
 from tests.simulation.work_statements import WorkStatements
 
 GAP = timedelta(seconds=5)
+"""When nobody swept for longer, nobody could renew a lease."""
+LATE = timedelta(seconds=2)
+"""When nobody swept for longer, an executor may not have been able to come back."""
 
 
 class Statements(TenantStatements, WorkStatements):
     """Every statement that is simulated: here those of SweepStore and of the relay."""
 
     def sweep(self, *, lease_seconds: float, grace_seconds: float) -> Swept:
-        """End boots that are dead; after a gap in which nobody swept, give all one lease more."""
+        """End boots that are dead; after a gap in which nobody swept, give all more time."""
         now = self.now()
         ended: list[UUID] = []
         was_paused = False
         was_unsettled = any(self._unsettled())
         due = min((t.due_at for t in self.tasks.values() if t.due_at is not None), default=None)
         if not now <= self.swept_at <= now + GAP:
-            was_paused = self.is_gap(self.swept_at)
+            was_paused = self.is_gap(GAP)
+            is_late = self.is_gap(LATE)
             self.swept_at = now
             for boot in sorted(self.boots.values(), key=lambda boot: boot.boot_id):
                 if boot.ended_at is not None:
                     continue
                 if was_paused:
                     boot.lease_until = now + timedelta(seconds=lease_seconds)
-                    boot.stream_ended_at = now if boot.stream_ended_at is not None else None
-                elif self.is_dead(boot, grace_seconds=grace_seconds):
+                elif self.is_dead(boot, grace_seconds=math.inf if is_late else grace_seconds):
                     boot.ended_at = now
                     ended.append(boot.boot_id)
+                if is_late and boot.ended_at is None and boot.stream_ended_at is not None:
+                    boot.stream_ended_at = now
         return Swept(
             ended=tuple(ended),
             is_unsettled=bool(ended) or was_unsettled,
             due_in_seconds=None if due is None else (due - now).total_seconds(),
             was_paused=was_paused,
+            listening=self.listening,
         )
 
-    def is_gap(self, swept_at: Any) -> bool:
-        """Whether nobody swept for so long that nobody can be judged."""
-        return not -GAP <= self.now() - swept_at <= GAP
+    def is_gap(self, longest: timedelta) -> bool:
+        """Whether nobody has swept for longer than that, or the clock has jumped by more."""
+        return not -longest <= self.now() - self.swept_at <= longest
 
     def is_dead(self, boot: BootRow, *, grace_seconds: float) -> bool:
         """Whether its lease ran out, or its stream stayed away for too long."""
         now = self.now()
         stayed_away = boot.stream_ended_at is not None and (
-            boot.stream_ended_at < now - timedelta(seconds=grace_seconds)
+            (now - boot.stream_ended_at).total_seconds() > grace_seconds
         )
         return boot.lease_until < now or stayed_away
 

@@ -167,6 +167,8 @@ class Tables:
         self.grants: list[Grant] = []
         self.refusals: list[str] = []
         self.touched: set[UUID] = set()
+        self.listening = 0
+        """How many schedulers listen for notifications."""
         self.ticket = 0
         """That of the statement that runs now: taken when it began, not when it committed."""
 

@@ -123,7 +123,7 @@ class TenantStatements(Tables):
             return None
         before = task.state
         at = self.moment(task)
-        is_end = not task.is_step_open and not is_blind
+        is_end = not task.is_step_open and not (is_blind and task.steps_closed)
         if is_end:
             due = self.end_of(task, S.CANCELLED)
         elif not task.is_step_open:

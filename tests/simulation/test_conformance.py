@@ -21,7 +21,7 @@ from tests.simulation.profiles import CONFORMANCE_SEQUENCES
 from tests.simulation.tables import S
 from tests.store.scheduler_rows import scheduler_stores
 
-pytestmark = pytest.mark.db
+pytestmark = [pytest.mark.db, pytest.mark.timeout(900)]
 
 MOST_OPERATIONS = 60
 MOST_ROWS = 3

@@ -132,6 +132,28 @@ async def test_after_a_gap_nobody_is_dead_and_leases_last_one_period(
     assert (again.was_paused, again.ended) == (False, ())
 
 
+@pytest.mark.parametrize("ago", ["2.5 s", "4.5 s"])
+async def test_after_a_short_gap_a_boot_without_a_stream_has_its_time_again(
+    stores: Stores, ago: str
+) -> None:
+    stream, _ = await stores.start(begun=1)
+    await stores.work.end_stream(stream)
+    gone = await stores.connect(executor_id="gone")
+    await lapse(stores, gone)
+    await stores.ask(
+        "UPDATE scheduler.executors SET stream_ended_at = stream_ended_at - interval '4 s'"
+    )
+    await stores.ask("UPDATE scheduler.sweep SET last = now() - %s::interval", (ago,))
+
+    swept = await stores.sweeps.sweep()
+
+    assert (swept.was_paused, swept.ended) == (False, (gone.boot_id,))
+    await stores.ask(
+        "UPDATE scheduler.executors SET stream_ended_at = stream_ended_at - interval '3.1 s'"
+    )
+    assert (await stores.sweeps.sweep()).ended == (stream.boot_id,)
+
+
 async def test_eight_sweeps_at_once_after_a_pause_end_nobody(stores: Stores) -> None:
     streams = [await stores.connect(executor_id=f"ex-{n}") for n in range(5)]
     for _ in range(30):
