@@ -59,6 +59,7 @@ async def _read(
     try:
         _take_reports(first, session)
         async for message in requests:
+            session.heard()
             _take_reports(message, session)
             if message.HasField("heartbeat"):
                 session.heartbeat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -39,6 +40,8 @@ from services.scheduler.work_store import WorkStore
 
 LOOK_SECONDS = 10.0
 """How often an executor with free slots looks at the queue without being told to."""
+SILENT_SECONDS = 4.5
+"""An executor beats every 3 s; one that was silent for longer gets no task until it is heard."""
 
 log = get_logger(__name__)
 
@@ -98,11 +101,12 @@ class WorkSession:
         self._tell_drain = False
         self._is_over = False
         self._error: PawlError | None = None
+        self._heard_at = time.monotonic()
 
     @property
     def free_slots(self) -> int:
         """How many more tasks the executor would take now."""
-        if self._is_draining or self._is_over:
+        if self._is_draining or self._is_over or self._is_silent():
             return 0
         return max(0, self.stream.slots - len(self._running))
 
@@ -151,6 +155,12 @@ class WorkSession:
     def handle(self, incoming: Incoming) -> None:
         """Take one report; its ack follows once it is committed, or judged."""
         self._spawn(self._answer(incoming))
+
+    def heard(self) -> None:
+        """Note that the executor lives; what came while it was silent waits for it."""
+        was_silent, self._heard_at = self._is_silent(), time.monotonic()
+        if was_silent:
+            self.queue.set()
 
     def heartbeat(self) -> None:
         """Renew the lease, unless that is under way; a stream that is not the newest ends."""
@@ -251,7 +261,8 @@ class WorkSession:
                 self._signals.committed(changed=[task.task_id for task in tasks])
                 self.assign(tasks)
             if len(tasks) == free:
-                self._signals.work_waits()
+                # There may be more. Who was woken for it, here too, may have been this one alone.
+                self._signals.work_has_come()
             elif not (is_worth_asking or (tasks and claimed.is_limited)):
                 # That was all there is for it; what comes later says so.
                 return
@@ -269,6 +280,9 @@ class WorkSession:
         # What was claimed meanwhile is not in `held`, nor in `before`.
         self.revoke({task_id: token for task_id, token in before.items() if task_id not in held})
         self.cancel(task_id for task_id, task in held.items() if task.is_cancelling)
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._heard_at > SILENT_SECONDS
 
     def _free(self, task_id: UUID) -> None:
         """Forget a task; its slot is free."""
