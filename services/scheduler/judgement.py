@@ -63,9 +63,11 @@ class Settlement:
 def judge_lost(task: JudgedTask) -> Settlement:
     """A running task whose executor is gone for good.
 
-    An open step may have done anything: it is never run again. Between two steps another executor
-    goes on.
+    One that was to be cancelled before that is cancelled. Otherwise an open step may have done
+    anything: it is never run again. Between two steps another executor goes on.
     """
+    if task.is_cancelling:
+        return _settled(task, TaskState.CANCELLED)
     if task.is_step_open:
         failure = Failure(
             code=FailureCode.EXECUTOR_LOST,
@@ -75,8 +77,6 @@ def judge_lost(task: JudgedTask) -> Settlement:
             step_index=task.steps_begun,
         )
         return _failed(task, failure)
-    if task.is_cancelling:
-        return _settled(task, TaskState.CANCELLED)
     return _settled(task, None)
 
 

@@ -259,8 +259,8 @@ WITH l AS MATERIALIZED (
     changed_at = v.at,
     state = CASE WHEN v.is_end THEN 'cancelled' ELSE t.state END,
     finished_at = CASE WHEN v.is_end THEN v.at END,
-    due_at = CASE WHEN v.is_end THEN NULL WHEN v.is_between THEN v.at
-      ELSE least(t.due_at, v.at + make_interval(secs => CAST(:grace_seconds AS double precision))) END,
+    due_at = CASE WHEN v.is_end THEN NULL WHEN v.is_between THEN now()
+      ELSE least(t.due_at, now() + make_interval(secs => CAST(:grace_seconds AS double precision))) END,
     task_hash = CASE WHEN v.is_end THEN scheduler.task_hash(t.plan_hash,
       ARRAY(SELECT s.step_hash FROM scheduler.steps s WHERE s.task_id = v.id ORDER BY s.step_index),
       'cancelled', NULL) END
@@ -332,14 +332,16 @@ SELECT coalesce((SELECT s.paused FROM s), false) AS paused,
     WHERE a.datname = current_database() AND a.application_name = CAST(:listener AS text)) AS listening;
 
 -- lost_tasks --
--- Running tasks of boots that have ended, as far as their end is decided by them.
+-- Running tasks of boots that have ended. One that was to be cancelled before its executor was lost is cancelled.
 -- system
 SELECT t.id, t.tenant_id, t.state, t.seq, t.lease_token, t.boot_id, t.steps_begun, t.steps_closed, t.step_count,
-  t.cancel_requested_at IS NOT NULL AS is_cancelling, false AS is_late, true AS is_offered,
+  t.cancel_requested_at IS NOT NULL AND (t.steps_begun = t.steps_closed
+    OR t.cancel_requested_at <= coalesce(e.stream_ended_at, e.ended_at)) AS is_cancelling, false AS is_late, true AS is_offered,
   t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
-FROM scheduler.tasks t
-WHERE t.state = 'running' AND t.boot_id = ANY(ARRAY(SELECT e.boot_id FROM scheduler.executors e
-    WHERE e.ended_at IS NOT NULL AND e.settled_at IS NULL))
+FROM scheduler.executors e
+CROSS JOIN LATERAL (SELECT x.* FROM scheduler.tasks x
+  WHERE x.state = 'running' AND x.boot_id = e.boot_id OFFSET 0) t
+WHERE e.ended_at IS NOT NULL AND e.settled_at IS NULL
 ORDER BY t.id LIMIT CAST(:most AS integer);
 
 -- due_tasks --

@@ -152,7 +152,10 @@ class Signals:
         """Note how many schedulers listen, this one included."""
         # One that was just heard may have begun to listen after this was counted.
         is_quiet = self._monotonic() - self._heard_at > PEER_SECONDS
-        self.is_alone = listening <= 1 and is_quiet
+        if listening <= 1 and is_quiet:
+            self.is_alone = True
+        else:
+            self._has_company()
 
     def work_waits(self) -> None:
         """Tell the other schedulers that there is more in the queue than this one can give out."""
@@ -199,8 +202,8 @@ class Signals:
             return
         if by == self._name:
             return
-        self.is_alone = False
         self._heard_at = self._monotonic()
+        self._has_company()
         if everything:
             self._missed()
             return
@@ -250,6 +253,13 @@ class Signals:
                     await pause(stop, outage.failed(error))
         finally:
             stopping.cancel()
+
+    def _has_company(self) -> None:
+        """What was not told while this one believed to be alone, the others look up themselves."""
+        if self.is_alone:
+            self.is_alone = False
+            self._tell_all = True
+            self._hurry()
 
     def _hurry(self) -> None:
         self._news.set()

@@ -14,7 +14,8 @@ from libs.process.logs import get_logger
 from services.scheduler import work_convert
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.reports import MalformedReportError
-from services.scheduler.work_session import Incoming, WorkSession, unavailable
+from services.scheduler.work_messages import Incoming
+from services.scheduler.work_session import WorkSession, unavailable
 
 SILENT_LEASES = 2
 """For how many leases a stream may be silent; executors say something every few seconds."""
@@ -68,6 +69,7 @@ async def _read(
     try:
         message: work_pb.WorkRequest | None = first
         while message is not None:
+            session.heard()
             _take_reports(message, session)
             if message.HasField("heartbeat"):
                 session.heartbeat()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
 from libs.core.errors import PawlError
@@ -35,33 +34,15 @@ from services.scheduler.reports import (
     written_form,
 )
 from services.scheduler.wakeups import Signals
+from services.scheduler.work_messages import Incoming, Outgoing
 from services.scheduler.work_store import WorkStore
 
 LOOK_SECONDS = 10.0
 """How often an executor with free slots looks at the queue without being told to."""
+SILENT_SECONDS = 4.5
+"""An executor beats every 3 s; one that was silent for longer gets no task until it is heard."""
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
-    """A report as it came; `report` is None and `flaw` says why when it could not be read."""
-
-    report_id: int
-    task_id: str
-    known_id: UUID | None
-    report: Report | None
-    flaw: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """What goes to the executor in one message; acks are (report id, task id, verdict)."""
-
-    assignments: tuple[Assigned, ...]
-    acks: tuple[tuple[int, str, Verdict], ...]
-    stops: tuple[StopOrder, ...]
-    drain: bool
 
 
 class WorkSession:
@@ -98,11 +79,12 @@ class WorkSession:
         self._tell_drain = False
         self._is_over = False
         self._error: PawlError | None = None
+        self._heard_at = _now()
 
     @property
     def free_slots(self) -> int:
         """How many more tasks the executor would take now."""
-        if self._is_draining or self._is_over:
+        if self._is_draining or self._is_over or self._is_silent():
             return 0
         return max(0, self.stream.slots - len(self._running))
 
@@ -151,6 +133,12 @@ class WorkSession:
     def handle(self, incoming: Incoming) -> None:
         """Take one report; its ack follows once it is committed, or judged."""
         self._spawn(self._answer(incoming))
+
+    def heard(self) -> None:
+        """Note that the executor lives; what came while it was silent waits for it."""
+        was_silent, self._heard_at = self._is_silent(), _now()
+        if was_silent:
+            self.queue.set()
 
     def heartbeat(self) -> None:
         """Renew the lease, unless that is under way; a stream that is not the newest ends."""
@@ -251,7 +239,8 @@ class WorkSession:
                 self._signals.committed(changed=[task.task_id for task in tasks])
                 self.assign(tasks)
             if len(tasks) == free:
-                self._signals.work_waits()
+                # There may be more. Who was woken for it, here too, may have been this one alone.
+                self._signals.work_has_come()
             elif not (is_worth_asking or (tasks and claimed.is_limited)):
                 # That was all there is for it; what comes later says so.
                 return
@@ -269,6 +258,9 @@ class WorkSession:
         # What was claimed meanwhile is not in `held`, nor in `before`.
         self.revoke({task_id: token for task_id, token in before.items() if task_id not in held})
         self.cancel(task_id for task_id, task in held.items() if task.is_cancelling)
+
+    def _is_silent(self) -> bool:
+        return _now() - self._heard_at > SILENT_SECONDS
 
     def _free(self, task_id: UUID) -> None:
         """Forget a task; its slot is free."""
@@ -382,6 +374,10 @@ class WorkSession:
         task = asyncio.create_task(work)
         self._handling.add(task)
         task.add_done_callback(self._handling.discard)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def unavailable(message: str) -> PawlError:

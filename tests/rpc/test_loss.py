@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from libs.core.tiers import TIERS, TierLimits
 from libs.pb.pawl.scheduler.v1 import task_pb2
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as work_pb
 from libs.rpc.tokens import KeyRing
+from services.scheduler import work_session
+from tests import scheduler_world as scheduler_world_module
 from tests.rpc.work import assigned, begin
 from tests.scheduler_world import SchedulerWorld, State, scheduler_world
 from tests.servers import Database
@@ -195,3 +199,38 @@ async def _reason(
     world: SchedulerWorld, task_id: str, reason: task_pb2.WaitReason.ValueType
 ) -> bool:
     return (await world.get(task_id)).waiting.reason == reason
+
+
+async def test_silent_executor_gets_no_work_and_wakes_nobody_for_it(
+    world: SchedulerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_session, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(scheduler_world_module, "HEARTBEAT_SECONDS", 0.1)
+    silent = world.executor(name="silent", slots=8, heartbeats=False, is_manual=True)
+    async with silent as a, world.executor(name="b", slots=1) as b:
+        await asyncio.sleep(0.6)
+
+        task = (await world.submit({"steps": 1}, wait_seconds=5)).task
+        assert task.state == State.TASK_STATE_SUCCEEDED
+        assert [task_id for task_id, _ in b.ran] == [task.id]
+
+        await a.heartbeat()
+        again = (await world.submit({"steps": 1})).task
+        assert (await assigned(a)).task_id == again.id
+
+
+async def test_work_beyond_the_room_of_one_executor_goes_to_the_next_at_once(
+    world: SchedulerWorld,
+) -> None:
+    large = world.executor(name="large", slots=2, is_manual=True)
+    small = world.executor(name="small", slots=1, is_manual=True)
+    async with large as a, small as b:
+        connecting = psycopg.AsyncConnection.connect(world.database.owner_dsn)
+        async with await connecting as connection:
+            # No claim ends before all three tasks wait: each of them wakes the larger executor.
+            await connection.execute("SELECT pg_advisory_xact_lock(5206, 1)")
+            for _ in range(3):
+                await world.submit({"steps": 1})
+
+        await eventually(lambda: len(a.assignments) + len(b.assignments) == 3)
+        assert (len(a.assignments), len(b.assignments)) == (2, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -76,7 +77,23 @@ class Statements(TenantStatements, WorkStatements):
         boots = set(self._unsettled())
         lost = [t for t in self.tasks.values() if t.state is S.RUNNING and t.boot_id in boots]
         lost.sort(key=lambda task: task.id)
-        return [self._judged(task, is_late=False, is_offered=True) for task in lost[:most]]
+        return [
+            replace(
+                self._judged(task, is_late=False, is_offered=True),
+                is_cancelling=self.was_cancelled_first(task),
+            )
+            for task in lost[:most]
+        ]
+
+    def was_cancelled_first(self, task: TaskRow) -> bool:
+        """Whether a lost task was to be cancelled before its executor was lost."""
+        if task.cancel_requested_at is None or task.boot_id is None:
+            return False
+        boot = self.boots[task.boot_id]
+        lost_at = boot.stream_ended_at or boot.ended_at
+        return not task.is_step_open or (
+            lost_at is not None and task.cancel_requested_at <= lost_at
+        )
 
     def due_tasks(self, *, most: int) -> list[JudgedTask]:
         """Queued and running tasks whose patience has ended."""

@@ -127,9 +127,9 @@ class TenantStatements(Tables):
         if is_end:
             due = self.end_of(task, S.CANCELLED)
         elif not task.is_step_open:
-            due = {"due_at": at}
+            due = {"due_at": self.now()}
         else:
-            due = {"due_at": _least(task.due_at, at + timedelta(seconds=grace_seconds))}
+            due = {"due_at": _least(task.due_at, self.now() + timedelta(seconds=grace_seconds))}
         asked = {"cancel_requested_at": at, "changed_at": at, "seq": task.seq + 1 + is_end}
         self.change(task, **asked, **due)
         events: list[tuple[str, Any, dict[str, Any]]] = [("cancel_requested", before, {})]

@@ -10,7 +10,7 @@ import pytest
 
 from libs.core.lifecycle import TaskState
 from services.scheduler.judgement import judge_lost
-from services.scheduler.model import Agent
+from services.scheduler.model import Agent, Stream
 from services.scheduler.waiting import why_waiting
 from tests.scheduler_world import OTHER_TENANT, TENANT, WAIT
 from tests.servers import Database
@@ -137,6 +137,42 @@ async def test_tenant_behind_a_crowd_at_its_limit_is_found(stores: Stores) -> No
 
     assert {task.task_id for task in claimed.tasks} == {task.id for task in others}
     assert claimed.is_limited
+
+
+async def crowded(stores: Stores) -> Stream:
+    """A stream whose queue begins with more tasks of a tenant at its limit than are looked at."""
+    for _ in range(3):
+        await stores.insert_task(tenant_limit=2)
+    stream = await stores.connect(slots=50)
+    assert len(await stores.claim(stream, slots=50)) == 2
+    await stores.ask(CROWD)
+    return stream
+
+
+async def test_agent_at_its_limit_hides_no_other_task_of_its_tenant(stores: Stores) -> None:
+    stream, tenant_id = await crowded(stores), uuid4()
+    agents = [Agent(agent_id=uuid4(), max_concurrent_tasks=1) for _ in range(2)]
+    for agent in agents:
+        await stores.insert_task(tenant_id=tenant_id, agent=agent, priority=9)
+    assert len(await stores.claim(stream, slots=2)) == 2
+    for agent in agents:
+        for _ in range(5):
+            await stores.insert_task(tenant_id=tenant_id, agent=agent)
+    free = await stores.insert_task(tenant_id=tenant_id)
+
+    assert [task.task_id for task in await stores.claim(stream, slots=4)] == [free.id]
+
+
+async def test_tasks_of_a_lower_limit_hide_none_of_a_higher(stores: Stores) -> None:
+    stream, tenant_id = await crowded(stores), uuid4()
+    for _ in range(2):
+        await stores.insert_task(tenant_id=tenant_id, tenant_limit=2, priority=9)
+    assert len(await stores.claim(stream, slots=2)) == 2
+    for _ in range(5):
+        await stores.insert_task(tenant_id=tenant_id, tenant_limit=2)
+    free = await stores.insert_task(tenant_id=tenant_id, tenant_limit=20)
+
+    assert [task.task_id for task in await stores.claim(stream, slots=4)] == [free.id]
 
 
 async def test_task_that_is_taken_over_needs_no_room(stores: Stores) -> None:

@@ -242,8 +242,17 @@ async def test_boot_is_settled_when_nothing_is_left_that_it_held(stores: Stores)
     assert await stores.ask("SELECT FROM scheduler.executors") == []
 
 
-async def test_lost_task_that_was_to_be_cancelled(stores: Stores) -> None:
+async def test_task_that_was_to_be_cancelled_before_the_loss_is_cancelled(stores: Stores) -> None:
     stream, task = await stores.start(begun=1)
+    await stores.tasks.cancel(TENANT, task.task_id)
+    await stores.work.end_boot(stream)
+
+    assert await settle_lost(stores) == {task.task_id: TaskState.CANCELLED}
+
+
+async def test_task_that_was_to_be_cancelled_after_the_loss_is_lost(stores: Stores) -> None:
+    stream, task = await stores.start(begun=1)
+    await stores.work.end_stream(stream)
     await stores.tasks.cancel(TENANT, task.task_id)
     await stores.work.end_boot(stream)
 

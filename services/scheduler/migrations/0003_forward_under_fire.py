@@ -97,6 +97,8 @@ DECLARE
   v_tenant_loads integer[] := '{}';
   v_agents uuid[] := '{}';
   v_agent_loads integer[] := '{}';
+  v_full_agents uuid[] := '{}';
+  v_known integer := -1;
   v_tenant integer;
   v_agent integer;
   v_picked uuid[] := '{}';
@@ -126,10 +128,12 @@ BEGIN
   WHILE cardinality(v_picked) < p_slots LOOP
     FETCH v_heads INTO v_one;
     IF NOT FOUND THEN
-      EXIT WHEN v_part = 2 OR v_seen < v_window;
-      -- Tenants at their limit fill the head of the queue: ask every waiting tenant for its own.
+      EXIT WHEN v_part = 1 AND v_seen < v_window OR cardinality(v_full_agents) = v_known;
+      -- Tenants or agents at their limit fill the head of the queue: ask every waiting tenant for
+      -- its own, and again for as long as that finds further agents who hide others.
       CLOSE v_heads;
       v_part := 2;
+      v_known := cardinality(v_full_agents);
       OPEN v_heads FOR
         WITH RECURSIVE w AS (
           (SELECT t.tenant_id FROM scheduler.tasks t
@@ -141,19 +145,19 @@ BEGIN
               AND t.tenant_id > w.tenant_id
             ORDER BY t.tenant_id LIMIT 1)
           FROM w WHERE w.tenant_id IS NOT NULL
+        ), l AS MATERIALIZED (
+          SELECT w.tenant_id, (SELECT count(*) FROM scheduler.tasks t
+            WHERE t.state = 'running' AND t.tenant_id = w.tenant_id) AS load
+          FROM w WHERE w.tenant_id IS NOT NULL
         )
         SELECT h.id, h.state, h.tenant_id, h.agent_id, h.tenant_limit, h.agent_limit
-        FROM w CROSS JOIN LATERAL (
+        FROM l CROSS JOIN LATERAL (
           SELECT t.* FROM scheduler.tasks t
-          WHERE t.tenant_id = w.tenant_id AND t.boot_id IS NULL
+          WHERE t.tenant_id = l.tenant_id AND t.boot_id IS NULL
             AND t.state IN ('queued','running') AND t.tools <@ p_offers
-            AND (t.agent_id IS NULL OR t.agent_id <> ALL (v_agents)
-              OR v_agent_loads[array_position(v_agents, t.agent_id)] < t.agent_limit)
+            AND (t.state = 'running' OR (t.tenant_limit IS NULL OR t.tenant_limit > l.load)
+              AND (t.agent_limit IS NULL OR t.agent_id <> ALL (v_full_agents)))
           ORDER BY t.priority DESC, t.rank, t.id LIMIT p_slots) h
-        WHERE w.tenant_id IS NOT NULL
-          AND (h.tenant_limit IS NULL OR w.tenant_id <> ALL (v_tenants)
-            OR v_tenant_loads[array_position(v_tenants, w.tenant_id)] < h.tenant_limit
-            OR h.state = 'running')
         ORDER BY h.priority DESC, h.rank, h.id;
       CONTINUE;
     END IF;
@@ -184,6 +188,9 @@ BEGIN
         END IF;
         IF v_agent_loads[v_agent] >= v_one.agent_limit THEN
           v_limited := true;
+          IF v_one.agent_id <> ALL (v_full_agents) THEN
+            v_full_agents := v_full_agents || v_one.agent_id;
+          END IF;
           CONTINUE;
         END IF;
       END IF;

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import orjson
 import psycopg
+import pytest
 
 from services.scheduler.wakeups import CHANNEL, MOST_IDS, Signals
 from tests.waiting import eventually
@@ -129,7 +130,8 @@ async def test_missed_or_unreadable_notifications_wake_everybody() -> None:
     assert len(looks) == 4
 
 
-async def test_who_is_alone_tells_nothing_until_somebody_is_heard() -> None:
+@pytest.mark.parametrize("by", ["hearing", "counting"])
+async def test_who_was_alone_makes_others_look_up_what_was_not_told(by: str) -> None:
     wire = Wire()
     signals = make_signals(wire)
     stop = asyncio.Event()
@@ -138,13 +140,20 @@ async def test_who_is_alone_tells_nothing_until_somebody_is_heard() -> None:
     signals.peers(1)
 
     signals.committed(changed=[A], ended=[A])
-    signals.heard(orjson.dumps({"by": "another", "hello": True}).decode())
+    await asyncio.sleep(0.05)
+    assert not wire.payloads
+    if by == "hearing":
+        signals.heard(orjson.dumps({"by": "another", "hello": True}).decode())
+    else:
+        signals.peers(2)
+    await eventually(lambda: len(wire.payloads) == 1)
     signals.committed(ended=[B])
-    await eventually(lambda: wire.payloads)
+    await eventually(lambda: len(wire.payloads) == 2)
     stop.set()
     await running
 
-    assert [orjson.loads(one).get("ended") for one in wire.payloads] == [[str(B)]]
+    told = [orjson.loads(one) for one in wire.payloads]
+    assert (told[0]["all"], told[1]["ended"]) == (True, [str(B)])
 
 
 async def test_peer_that_was_just_heard_counts_though_it_was_not_counted() -> None:

@@ -10,7 +10,8 @@ from services.scheduler.limit_watch import LimitWatch
 from services.scheduler.model import Fate, Report, ReportRow, Stream, Verdict
 from services.scheduler.report_writers import ReportWriters
 from services.scheduler.wakeups import Signals
-from services.scheduler.work_session import Incoming, WorkSession
+from services.scheduler.work_messages import Incoming
+from services.scheduler.work_session import WorkSession
 from services.scheduler.work_store import WorkStore
 from tests.unit.scheduler.test_reports import make_assigned
 from tests.waiting import eventually
