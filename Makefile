@@ -6,7 +6,7 @@ PROTOS := $(shell find protos/pawl -name '*.proto' | sort)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e test-kafka check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean
+.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e test-faults test-kafka check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ test-db: install ## Stores against a real PostgreSQL
 test-e2e: install ## The whole stack as processes
 	pytest tests/e2e
 
+test-faults: install ## The whole stack while it is hurt, some minutes
+	pytest tests/faults
+
 test-kafka: install ## The whole stack as processes, its events on Kafka
-	PAWL_BUS=kafka pytest tests/e2e tests/hostile
+	PAWL_BUS=kafka pytest tests/e2e tests/hostile tests/faults/test_crash_points.py
 
 check: lint types imports verify-protos test ## Everything that CI runs
 

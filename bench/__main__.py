@@ -16,6 +16,8 @@ import typer
 from bench.pgbench import measure_floor
 from bench.report import Figures, Load, Workloads, json_line, print_table, this_machine
 from bench.resources import cpu_seconds_of, idle_queries_per_second, memory_of
+from bench.sustained import Sustained, sustained
+from bench.traffic import Traffic, traffic
 from bench.workloads import (
     Target,
     create_latency,
@@ -27,7 +29,9 @@ from libs.cli.stack import Stack, running_stack
 from libs.db.embedded import SUPERUSER
 from libs.db.roles import with_user
 
-CLIENTS = (1, 8, 32)
+CLIENTS = (1, 8, 32, 64)
+COUNTED_CLIENTS = (1, 32)
+RATE = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,26 +42,44 @@ class Size:
     chains: int
     tasks: int
     load_seconds: float
+    sustained_seconds: float
     floor_seconds: int
     idle_seconds: float
 
 
 FULL = Size(
-    creates=500, chains=20, tasks=300, load_seconds=15.0, floor_seconds=5, idle_seconds=30.0
+    creates=500,
+    chains=20,
+    tasks=300,
+    load_seconds=15.0,
+    sustained_seconds=60.0,
+    floor_seconds=5,
+    idle_seconds=30.0,
 )
-QUICK = Size(creates=100, chains=5, tasks=50, load_seconds=3.0, floor_seconds=2, idle_seconds=15.0)
+QUICK = Size(
+    creates=100,
+    chains=5,
+    tasks=50,
+    load_seconds=3.0,
+    sustained_seconds=5.0,
+    floor_seconds=2,
+    idle_seconds=15.0,
+)
 
 
 def main(
     *,
-    quick: Annotated[bool, typer.Option(help="About a minute instead of three.")] = False,
+    quick: Annotated[bool, typer.Option(help="About a minute instead of five.")] = False,
+    rate: Annotated[
+        float, typer.Option(help="Tasks per second that arrive in the open loop.")
+    ] = RATE,
     write: Annotated[
         Path | None, typer.Option(help="Also append the line of JSON to this file.")
     ] = None,
 ) -> None:
     """Measure Pawl on this machine. PAWL_DATABASE_URL measures it on another PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="pawl-bench-") as name:
-        figures = measure(Path(name) / "data", QUICK if quick else FULL, quick=quick)
+        figures = measure(Path(name) / "data", QUICK if quick else FULL, rate=rate, quick=quick)
     print_table(figures)
     line = json_line(figures)
     print(line)
@@ -66,7 +88,7 @@ def main(
             file.write(line + "\n")
 
 
-def measure(data_dir: Path, size: Size, *, quick: bool) -> Figures:
+def measure(data_dir: Path, size: Size, *, rate: float, quick: bool) -> Figures:
     """Start Pawl twice (the second start is a warm one), and measure the second."""
     with running_stack(data_dir) as stack:
         first_ready = stack.ready_seconds
@@ -74,6 +96,9 @@ def measure(data_dir: Path, size: Size, *, quick: bool) -> Figures:
         before = memory_of(stack.pids)
         target = Target(url=stack.ready.url, api_key=stack.ready.api_key)
         workloads = _workloads(target, stack.pids, size)
+        steady, steady_cpu = _sustained(stack, target, rate=rate, seconds=size.sustained_seconds)
+        _say("statements and calls")
+        counts = _traffic(stack, target, size)
         _say("pgbench")
         floor = measure_floor(_owner_dsn(stack), seconds=size.floor_seconds)
         after = memory_of(stack.pids)
@@ -86,6 +111,9 @@ def measure(data_dir: Path, size: Size, *, quick: bool) -> Figures:
             first_ready_seconds=first_ready,
             ready_seconds=stack.ready_seconds,
             workloads=workloads,
+            sustained=steady,
+            sustained_cpu_ms_per_task=steady_cpu,
+            traffic=counts,
             floor=floor,
             memory_before=before,
             memory_after=after,
@@ -119,15 +147,50 @@ def _load(target: Target, pids: Mapping[str, int], clients: int, size: Size) -> 
     after = cpu_seconds_of(pids)
     # The warm-up task of each client is in the CPU time too.
     tasks = seen.tasks + clients
-    cpu = {name: (after[name] - before[name]) / tasks * 1000 for name in pids}
-    return Load(throughput=seen, cpu_ms_per_task=cpu)
+    return Load(throughput=seen, cpu_ms_per_task=_per_task(before, after, tasks=tasks))
+
+
+def _sustained(
+    stack: Stack, target: Target, *, rate: float, seconds: float
+) -> tuple[Sustained, dict[str, float]]:
+    _say(f"{rate:g} tasks per second")
+    before = cpu_seconds_of(stack.pids)
+    seen = sustained(target, rate=rate, seconds=seconds, dsn=stack.ready.postgres.dsn)
+    after = cpu_seconds_of(stack.pids)
+    return seen, _per_task(before, after, tasks=seen.accepted)
+
+
+def _per_task(
+    before: Mapping[str, float], after: Mapping[str, float], *, tasks: int
+) -> dict[str, float]:
+    return {name: (after[name] - before[name]) / tasks * 1000 for name in before}
+
+
+def _traffic(stack: Stack, target: Target, size: Size) -> tuple[Traffic, ...]:
+    if stack.ready.postgres.pid is None:
+        return ()
+    processes = [one for instances in stack.ready.services.values() for one in instances]
+    return tuple(
+        traffic(
+            target,
+            clients=clients,
+            seconds=min(5.0, size.load_seconds),
+            owner_dsn=_owner_dsn(stack),
+            log_path=_log_path(stack),
+            metrics=[one.metrics_address for one in processes],
+        )
+        for clients in COUNTED_CLIENTS
+    )
 
 
 def _idle(stack: Stack, *, seconds: float) -> float | None:
     if stack.ready.postgres.pid is None:
         return None
-    log_path = stack.data_dir / "logs" / "postgres.log"
-    return idle_queries_per_second(_owner_dsn(stack), log_path=log_path, seconds=seconds)
+    return idle_queries_per_second(_owner_dsn(stack), log_path=_log_path(stack), seconds=seconds)
+
+
+def _log_path(stack: Stack) -> Path:
+    return stack.data_dir / "logs" / "postgres.log"
 
 
 def _owner_dsn(stack: Stack) -> str:

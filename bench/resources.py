@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
+from bench.statements import counted
 
 SETTLE_SECONDS = 6.0
 """What the last task set going has come to rest by then."""
 
-_STATEMENT = re.compile(rb" ms  (?:statement|execute [^:]*): ")
-_TAKE_EFFECT_SECONDS = 0.5
 _MIB = 1024.0
 
 
@@ -56,32 +52,12 @@ def cpu_seconds_of(pids: Mapping[str, int]) -> dict[str, float]:
 
 
 def idle_queries_per_second(owner_dsn: str, *, log_path: Path, seconds: float) -> float:
-    """Statements of all sessions per second, BEGIN and COMMIT included, as the server logs them.
-
-    The owner has to be a superuser, as that of the embedded server is. Statistics would not do:
-    they count the transactions of autovacuum too.
-    """
+    """Statements of all sessions per second, BEGIN and COMMIT included."""
     time.sleep(SETTLE_SECONDS)
-    with _every_statement_logged(owner_dsn):
-        time.sleep(_TAKE_EFFECT_SECONDS)
-        begin, began = log_path.stat().st_size, time.monotonic()
+    with counted(owner_dsn, log_path=log_path) as count:
         time.sleep(seconds)
-        with log_path.open("rb") as log:
-            log.seek(begin)
-            statements = len(_STATEMENT.findall(log.read()))
-        return statements / (time.monotonic() - began)
-
-
-@contextmanager
-def _every_statement_logged(owner_dsn: str) -> Iterator[None]:
-    with psycopg.connect(owner_dsn, autocommit=True) as owner:
-        owner.execute("ALTER SYSTEM SET log_min_duration_statement = 0")
-        owner.execute("SELECT pg_reload_conf()")
-        try:
-            yield
-        finally:
-            owner.execute("ALTER SYSTEM RESET log_min_duration_statement")
-            owner.execute("SELECT pg_reload_conf()")
+        seen = count()
+    return seen.statements / seen.seconds
 
 
 def _children() -> dict[int, list[int]]:

@@ -56,6 +56,11 @@ class LingeringTransport:
         """Whether nothing more can be said on this connection."""
         return self.lingers or self._transport.is_closing()
 
+    def write(self, data: bytes) -> None:
+        """Send, unless all has been said: the application may answer what was refused already."""
+        if not self.is_closing():
+            self._transport.write(data)
+
     def close(self) -> None:
         """Close, at once when the client has nothing left to send or when asked again."""
         if self.is_closing() or not self._is_sending():

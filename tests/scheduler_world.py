@@ -190,7 +190,6 @@ class FakeExecutor:
     async def leave(self) -> None:
         """Say that this boot is over."""
         await self._send(work_pb.WorkRequest(leaving=True))
-        await self.stream.done_writing()
 
     async def run_task(self, assignment: work_pb.Assignment) -> None:
         """The whole life of a task here: start, and per step one report that closes it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -201,9 +202,7 @@ class Consumer:
     async def _sorted(
         self, tx: Connection, items: tuple[_Item, ...], seen: _Seen, *, failed: _HandlerError | None
     ) -> tuple[list[tuple[_Item, BusEvent]], list[DeadLetter]]:
-        """What is still to be handled, and what was put aside. After a failure nothing is left to
-        be handled: it was done here, with care.
-        """
+        """What is still to be handled, nothing once it `failed`, and what was put aside."""
         new: list[tuple[_Item, BusEvent]] = []
         letters: list[DeadLetter] = []
         for item in items:
@@ -341,7 +340,11 @@ class Consumer:
                 for handling in spans:
                     handling.fail(type(error).__name__)
                 raise
-        log.debug("events handled", group=self._group, events=len(events))
+        line = log.bind(group=self._group)
+        if line.is_enabled_for(logging.DEBUG):
+            for event in events:
+                ids = {"event_id": event.id, "trace_id": trace_id_of(event.traceparent)}
+                line.debug("event handled", type=event.type, **ids)
 
     def _span(self, event: BusEvent) -> Span:
         attributes = {

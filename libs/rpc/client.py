@@ -39,8 +39,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     # How long connecting and its handshake may take; not a pause. On a busy machine it is long.
     ("grpc.min_reconnect_backoff_ms", 2_000),
-    # A restarted service is found again within a second, not within gRPC's default two minutes.
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A restarted service is found again at once, not within gRPC's default two minutes; and an
+    # executor that is back within 3 s keeps its tasks.
+    ("grpc.max_reconnect_backoff_ms", 500),
     # Nor is its name asked for only every 30 s: a new container has a new address.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

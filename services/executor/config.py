@@ -15,9 +15,9 @@ from libs.rpc.tls import TlsFiles, read_tls
 class Settings:
     """Addresses are host:port; port 0 takes a free one.
 
-    `drain_seconds` is how long the executor has to end after SIGTERM. For most of it tasks go on;
-    then only open steps are closed, and what follows is left to other executors; what still runs
-    near its end is killed.
+    `drain_seconds` is how long the executor has to end after SIGTERM. At first tasks go on; for
+    most of it only open steps are closed, and what follows is left to other executors; what still
+    runs near its end is killed.
     """
 
     listen: str

@@ -21,10 +21,10 @@ from services.executor.service import ExecutorService
 from services.executor.task_runs import TaskRuns
 
 # For the first part of the drain, tasks go on from step to step: ending one here is quicker than
-# handing it over. Until the second part is over, open steps close. The rest is for killing what
-# still runs then, and for taking leave.
-_WHOLE_TASKS_SHARE = 0.65
-_OPEN_STEPS_SHARE = 0.15
+# handing it over. Then open steps close, and a step may be long. The rest is for killing what still
+# runs then, and for taking leave.
+_WHOLE_TASKS_SHARE = 0.2
+_OPEN_STEPS_SHARE = 0.6
 
 log = get_logger(__name__)
 
@@ -48,7 +48,8 @@ class Pace:
     heartbeat: float = 3.0
     hello: float = 5.0
     first_delay: float = 0.1
-    longest_delay: float = 2.0
+    # Who is back within 3 s of a broken stream keeps its tasks.
+    longest_delay: float = 0.4
     drain: float = 8.0
     leave: float = 0.5
 
@@ -154,6 +155,7 @@ class Worker:
                 log.warning("work stream failed", code=error.code, error=error.message)
                 if error.code == "conflict":
                     self._boot_again()
+                    delay = self._pace.first_delay
             if self.connected.is_set():
                 self.connected.clear()
                 delay = self._pace.first_delay

@@ -61,6 +61,7 @@ class Process:
     server: RpcServer
     dispatcher: Dispatcher
     sweeper: Sweeper
+    tasks: TaskStore
     work: WorkStore
     writers: ReportWriters
     signals: Signals
@@ -160,6 +161,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
         server=server,
         dispatcher=dispatcher,
         sweeper=sweeper,
+        tasks=tasks,
         work=work,
         writers=writers,
         signals=signals,
@@ -182,6 +184,7 @@ async def serve(process: Process, stop: asyncio.Event) -> None:
         await _serve(process, stop)
     finally:
         await process.work.close()
+        await process.tasks.close()
 
 
 async def _serve(process: Process, stop: asyncio.Event) -> None:

@@ -64,6 +64,7 @@ def check_scheduled_at(scheduled_at: datetime | None, *, now: datetime) -> None:
             "validation_failed",
             "scheduled_at",
             f"{scheduled_at.isoformat()} is more than {MAX_DAYS_AHEAD} days ahead",
+            fine="scheduled_at_too_far",
         )
 
 

@@ -80,12 +80,14 @@ WITH l AS MATERIALIZED (
 )
 SELECT u.*, NULL AS result FROM u;
 
--- get_task --
--- One task of a tenant; its result is the output of its last step, once it has succeeded.
+-- get_tasks --
+-- Tasks of tenants; a task's result is the output of its last step, once it has succeeded.
 SELECT t.*, CASE WHEN t.state = 'succeeded' THEN (
     SELECT s.output FROM scheduler.steps s
     WHERE s.task_id = t.id AND s.step_index = t.step_count) END AS result
-FROM scheduler.tasks t WHERE t.id = :id AND t.tenant_id = :tenant_id;
+FROM unnest(CAST(:ids AS uuid[]), CAST(:tenant_ids AS uuid[])) AS asked(id, tenant_id)
+JOIN scheduler.tasks t ON t.id = asked.id AND t.id = ANY(CAST(:ids AS uuid[]))
+  AND t.tenant_id = asked.tenant_id;
 
 -- hello --
 -- Note an executor's stream and lease its boot; earlier boots of the same executor end. No row: this one has.

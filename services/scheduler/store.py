@@ -15,11 +15,13 @@ from libs.core.lifecycle import TaskState
 from libs.core.plan import plan_from_json
 from libs.db.engine import Connection, Pool, transaction
 from libs.db.fetch import fetch
+from libs.db.kept import KeptConnection
 from libs.db.queries import load_queries
 from libs.process.crash_points import pass_crash_point
 from services.scheduler.judgement import CANCEL_GRACE_SECONDS
 from services.scheduler.model import IdempotencyKey, NewTask, StoredEvent, StoredStep, StoredTask
 from services.scheduler.rows import stored_event, stored_step, stored_task, submit_parameters
+from services.scheduler.task_reads import Asked, TaskReads
 from services.scheduler.waiting import MOST_AHEAD, QueueView
 
 QUERIES = load_queries(Path(__file__).parent / "queries.sql")
@@ -36,6 +38,12 @@ class TaskStore:
     def __init__(self, *, hot: Pool, pool: Pool) -> None:
         self._hot = hot
         self._pool = pool
+        self._reading = KeptConnection(hot)
+        self._reads = TaskReads(self._read)
+
+    async def close(self) -> None:
+        """Hand back the connection that was kept."""
+        await self._reading.give_back()
 
     async def submit(self, task: NewTask) -> StoredTask | None:
         """Store a planned task, queued; None when its idempotency key names another one.
@@ -73,9 +81,7 @@ class TaskStore:
 
     async def get(self, tenant_id: UUID, task_id: UUID) -> StoredTask | None:
         """A task of the tenant."""
-        async with self._hot.connection() as connection:
-            row = await _one(connection, "get_task", {"id": task_id, "tenant_id": tenant_id})
-        return None if row is None else stored_task(row)
+        return await self._reads.get(tenant_id, task_id)
 
     async def cancel(self, tenant_id: UUID, task_id: UUID) -> StoredTask | None:
         """Ask for the end of a task; the task then, cancelled unless a step is open.
@@ -150,6 +156,14 @@ class TaskStore:
             (stored_step(row, tool=tools[row["step_index"]]), tools[row["step_index"]])
             for row in rows
         ]
+
+    async def _read(self, asked: Sequence[Asked]) -> dict[Asked, StoredTask]:
+        parameters = {
+            "ids": [task_id for _, task_id in asked],
+            "tenant_ids": [tenant_id for tenant_id, _ in asked],
+        }
+        rows = await self._reading.rows(QUERIES.block("get_tasks"), parameters)
+        return {(row["tenant_id"], row["id"]): stored_task(row) for row in rows}
 
 
 async def _submit(connection: Connection, task: NewTask) -> StoredTask | None:

@@ -71,7 +71,9 @@ async def _read(
             _take_reports(message, session)
             if message.HasField("heartbeat"):
                 session.heartbeat()
-            session.is_leaving |= message.leaving
+            if message.leaving:
+                session.is_leaving = True
+                break
             async with asyncio.timeout(silence_seconds):
                 message = await anext(requests, None)
         await session.finish()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from tests.faults.promises import Broken, Found
@@ -149,7 +151,7 @@ def readers_see_committed_states(history: History) -> Found:
     }
     seen: dict[UUID, tuple[int, float]] = {}
     for one in sorted(_done(history, "get"), key=lambda one: one.began_at):
-        state, task_id = str(one.answer.get("status")), one.task_id
+        state, task_id = _state_of(one.answer), one.task_id
         if task_id is None or state not in reached.get(task_id, set()):
             yield Broken(task_id=task_id, what=f"read as {state!r}, which it never was")
             continue
@@ -179,6 +181,12 @@ def lack_is_admitted(history: History) -> Found:
         if one.status == 503 and not _is_soon(one.retry_after):
             said = f"{where}: 503 with Retry-After {one.retry_after!r}"
             yield Broken(task_id=one.task_id, what=said)
+
+
+def _state_of(answer: Mapping[str, Any]) -> str:
+    """The core's word: the runtime dialect calls a cancelled task failed."""
+    failure = answer.get("failure") or {}
+    return "cancelled" if failure.get("code") == "CANCELLED" else str(answer.get("status"))
 
 
 def _is_soon(retry_after: str | None) -> bool:

@@ -18,7 +18,7 @@ from tests.published import read_published
 _TASKS = """
 SELECT id, tenant_id, mode, state, seq, created_at, queue_deadline_at, execution_started_at,
   finished_at, max_total_seconds, cancel_requested_at, lease_token, step_count, failure_code,
-  plan_hash, task_hash, tool_set, plan, input, md5(t::text) AS digest
+  plan_hash, task_hash, tool_set, plan, input, tenant_limit, md5(t::text) AS digest
 FROM scheduler.tasks t ORDER BY id"""
 _EVENTS = """
 SELECT task_id, seq, type, from_state, to_state, at, data FROM scheduler.task_events

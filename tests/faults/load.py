@@ -122,7 +122,7 @@ class FaultClient:
     def cancel(self, task_id: UUID) -> Operation:
         """Cancel a task; the server waits for at most six seconds."""
         began = time.time()
-        path = f"/api/v1/tasks/{task_id}/cancel"
+        path = f"/v1/tasks/{task_id}/cancel"
         answer = self._send("POST", path, content=b"{}", wait_seconds=6)
         return self._note("cancel", answer, began, task_id=task_id, wait_seconds=6)
 
@@ -187,8 +187,9 @@ async def more_done(log: ClientLog, count: int, *, timeout: float = 30) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a load submits: up to `most_steps` calls of the ledger, each up to `most_seconds`."""
+    """What a load submits: some calls of the ledger, each of up to `most_seconds`."""
 
+    least_steps: int = 1
     most_steps: int = 3
     most_seconds: float = 0.03
     failing_share: float = 0.05
@@ -196,7 +197,7 @@ class Work:
 
     def body(self, rng: random.Random) -> dict[str, Any]:
         """One task; with a failing share of them the last step fails."""
-        count = rng.randint(1, self.most_steps)
+        count = rng.randint(self.least_steps, self.most_steps)
         inputs: list[dict[str, Any]] = [
             {"seconds": round(rng.uniform(0, self.most_seconds), 3)} for _ in range(count)
         ]

@@ -103,19 +103,21 @@ def steps_come_in_order(history: History) -> Found:
 
 
 def _out_of_order(task_id: UUID, events: list[EventRow]) -> Found:
-    may_begin, closed = 1, 0
+    may_begin, opened, closed = 1, 0, 0
     for event in events:
         step = event.data.get("step_index", 0)
         if event.type == "step_started":
             if step != may_begin or step != closed + 1:
                 yield Broken(task_id=task_id, what=f"step {step} began, {may_begin} was to come")
-            may_begin = 0
+            may_begin, opened = 0, step
         elif event.type == "step_finished":
-            if step != closed + 1 or may_begin:
+            if step != closed + 1 or step != opened:
                 yield Broken(task_id=task_id, what=f"step {step} closed, {closed} was the last")
             closed = step
-            may_begin = step + 1 if event.data.get("status") == "succeeded" else -1
+            may_go_on = may_begin == 0 and event.data.get("status") == "succeeded"
+            may_begin = step + 1 if may_go_on else -1
         elif event.type == "cancel_requested":
+            # The step that is open may still close: it was at its end already.
             may_begin = -1
         elif event.is_transition and event.to_state in {"succeeded", "failed", "cancelled"}:
             may_begin = -1

@@ -60,6 +60,7 @@ class TaskRow:
     tool_set: str | None
     plan: str | None
     input: str
+    tenant_limit: int | None = None
     digest: str
 
     @property

@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.rows import dict_row
 
+from libs.bus.settings import KAFKA
 from libs.cli.client import Server
 from libs.cli.stack import Stack
 from libs.cli.up import ready_file
@@ -25,6 +27,7 @@ from libs.db.embedded import SUPERUSER
 from libs.db.roles import with_user
 from libs.process.child import tied
 from libs.process.crash_points import CRASH_AT, CRASH_DIR, hits
+from tests.brokers import new_prefix
 from tests.faults.dump import read_dump, unsettled
 from tests.faults.ledger_tool import LEDGER, install_ledger, read_ledger
 from tests.faults.links import LINKS, Links
@@ -35,6 +38,7 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLE_SECONDS = 45.0
+GIVEN_BROKER = "PAWL_TEST_KAFKA_BOOTSTRAP"
 _STUCK = """
 SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
   t.execution_started_at, t.changed_at, e.executor_id, e.connected_at, e.lease_until, e.ended_at
@@ -46,13 +50,16 @@ _LINKED_UP = ("-m", "tests.faults.linked_up")
 
 @dataclass(kw_only=True)
 class FaultStack:
-    """A running Pawl. `held_seconds`: how long tests have kept it from working so far."""
+    """A running Pawl. `held_seconds`: how long tests have kept it from working so far.
+
+    `is_spoiled`: something in it never ends, so that the next test needs another one.
+    """
 
     place: Path
     process: subprocess.Popen[bytes]
     held_seconds: float = 0.0
+    is_spoiled: bool = False
     earlier: Dump | None = None
-    _last_ready: ReadyFile | None = field(default=None, repr=False)
 
     @property
     def data_dir(self) -> Path:
@@ -66,7 +73,7 @@ class FaultStack:
 
     @property
     def ready(self) -> ReadyFile:
-        """The ready file; the last one seen where it is just being replaced."""
+        """The ready file."""
         found = self.look()
         assert found is not None, self.console
         return found
@@ -137,13 +144,16 @@ class FaultStack:
             await self._settle(settle_seconds)
         # Before the dump: a call is younger than its record.
         effects = read_ledger(self.place / "ledger")
+        dump = await read_dump(self.stack)
+        limits = {t.tenant_id: t.tenant_limit for t in dump.tasks if t.tenant_limit is not None}
         return History(
             operations=log.operations,
-            dump=await read_dump(self.stack),
+            dump=dump,
             earlier=self.earlier,
             effects=effects,
             held_seconds=self.held_seconds,
             is_settled=settle_seconds is not None,
+            most_running=limits,
             **more,
         )
 
@@ -158,6 +168,7 @@ class FaultStack:
         try:
             await eventually(is_settled, timeout=seconds)
         except AssertionError as error:
+            self.is_spoiled = True
             stuck = "\n".join(map(str, await self.ask(_STUCK)))
             said = f"after {seconds} s still {waiting}:\n{stuck}"
             raise AssertionError(said) from error
@@ -175,7 +186,7 @@ async def fault_stack(
 ) -> AsyncIterator[FaultStack]:
     """Start Pawl in `place` with the ledger installed, and stop it at the end, whatever came."""
     counts = ("--executors", str(executors), "--schedulers", str(schedulers))
-    env = {**(environ or {}), **({CRASH_AT: crash_at} if crash_at else {})}
+    env = {**_bus(), **(environ or {}), **({CRASH_AT: crash_at} if crash_at else {})}
     process = _start(place, *counts, links=links, environ=env)
     stack = FaultStack(place=place, process=process)
     try:
@@ -205,6 +216,20 @@ def _start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _bus() -> dict[str, str]:
+    """PAWL_BUS=kafka hurts stacks on Kafka, each with topics of its own."""
+    if os.environ.get("PAWL_BUS") != KAFKA:
+        return {}
+    bootstrap = os.environ.get(GIVEN_BROKER)
+    if not bootstrap:
+        pytest.skip(f"{GIVEN_BROKER} names no broker of Kafka")
+    return {
+        "PAWL_BUS": KAFKA,
+        "PAWL_KAFKA_BOOTSTRAP": bootstrap,
+        "PAWL_KAFKA_PREFIX": new_prefix(),
+    }
 
 
 def _environ(place: Path, more: Mapping[str, str], *, links: Links | None) -> dict[str, str]:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import needs
 from tests.faults.judge import check_run
 from tests.faults.load import ClientLog, FaultClient, Load, Pace, Work, more_done, plan_of
 from tests.faults.records import Operation
 from tests.faults.stack import FaultStack, fault_stack
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120), needs.cancelling]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
 RACES = 200
 STEP_SECONDS = 0.05
@@ -50,7 +49,6 @@ def _race(stack: FaultStack, log: ClientLog, name: str, races: int) -> None:
                 client.get(made.task_id)
 
 
-@needs.lost_executors_judged
 async def test_cancel_that_was_committed_holds_although_the_scheduler_dies(
     tmp_path: Path, seed: int
 ) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.faults import needs
 from tests.faults.judge import check_run
 from tests.faults.load import Load, Pace, Work, more_done
 from tests.faults.stack import fault_stack
@@ -81,7 +80,6 @@ class Death:
     calls: int
 
 
-@needs.lost_executors_judged
 @pytest.mark.parametrize(
     "death",
     [
@@ -112,7 +110,6 @@ async def test_executor_that_dies_in_a_step_loses_it_once_it_has_begun_and_never
     check_run(history, hits=lost or moved)
 
 
-@needs.lost_executors_judged
 async def test_executor_that_dies_after_a_record_loses_no_more_than_its_open_step(
     tmp_path: Path, seed: int
 ) -> None:
@@ -128,7 +125,6 @@ async def test_executor_that_dies_after_a_record_loses_no_more_than_its_open_ste
     check_run(history, hits=stack.crashed)
 
 
-@needs.lost_executors_judged
 async def test_task_that_was_claimed_for_an_executor_that_never_heard_of_it_is_found(
     tmp_path: Path, seed: int
 ) -> None:
@@ -144,6 +140,26 @@ async def test_task_that_was_claimed_for_an_executor_that_never_heard_of_it_is_f
             await more_done(log, 100)
         history = await stack.history(log, settle_seconds=60)
         check_run(history, hits=stack.crashed)
+
+
+async def test_lost_tasks_are_settled_once_although_those_who_settle_them_die(
+    tmp_path: Path, seed: int
+) -> None:
+    points = ("lost.before_settle", "lost.after_settle")
+    async with fault_stack(tmp_path / "stack", crash_at=",".join(points)) as stack:
+        work = Work(most_seconds=1.0, failing_share=0)
+        load = Load(stack.server, seed=f"{seed}", work=work)
+        with load.running(Pace(clients=6, per_second=30, retry_seconds=15)) as log:
+            while not stack.crashed >= set(points):
+                await more_done(log, 40)
+                killed = {n: stack.processes.kill(n) for n in ("executor-1", "executor-2")}
+                for name, pid in killed.items():
+                    await stack.back(name, after=pid)
+            await more_done(log, 60)
+        history = await stack.history(log, settle_seconds=60)
+
+    assert "EXECUTOR_LOST" in {task.failure_code for task in history.dump.tasks}
+    check_run(history, hits=stack.crashed)
 
 
 class Unplannable(Work):

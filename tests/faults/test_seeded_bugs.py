@@ -182,7 +182,7 @@ async def test_executor_that_goes_on_with_what_was_taken_from_it_is_found(
     sleeper = kind(stores, stream, effects)
     await owner_does(stores, "UPDATE scheduler.tasks SET boot_id = NULL")
     other = await stores.connect(executor_id="ex-2")
-    (again,) = await stores.work.claim(other, slots=1)
+    (again,) = (await stores.work.claim(other, slots=1)).tasks
 
     await Executor(stores, other, effects).run(again)
     await sleeper.run(task)

@@ -211,10 +211,12 @@ async def scheduler_stores(database: Database) -> AsyncIterator[Stores]:
         stack.push_async_callback(pool.close)
         work = WorkStore(hot, lease_seconds=LEASE_SECONDS)
         stack.push_async_callback(work.close)
+        tasks = TaskStore(hot=hot, pool=pool)
+        stack.push_async_callback(tasks.close)
         yield Stores(
             database=database,
             hot=hot,
-            tasks=TaskStore(hot=hot, pool=pool),
+            tasks=tasks,
             work=work,
             sweeps=SweepStore(hot, lease_seconds=LEASE_SECONDS),
         )

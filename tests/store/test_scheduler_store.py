@@ -516,9 +516,10 @@ async def test_hot_statements_reach_rows_by_index_on_empty_tables(stores: Stores
         work = WorkStore(one, lease_seconds=10)
         # One connection, so that it has prepared all of them.
         work._writing = (work._claiming,)
+        tasks = TaskStore(hot=one, pool=one)
         lone = replace(
             stores,
-            tasks=TaskStore(hot=one, pool=one),
+            tasks=tasks,
             work=work,
             sweeps=SweepStore(one, lease_seconds=10),
         )
@@ -526,6 +527,7 @@ async def test_hot_statements_reach_rows_by_index_on_empty_tables(stores: Stores
         await lone.report(stream, task, closes=2, begins=3)
         await work.close()
         await lone.tasks.get(TENANT, task.task_id)
+        await tasks.close()
         await lone.tasks.queue_view(TENANT, task.task_id)
         await lone.tasks.cancel(TENANT, task.task_id)
         await lone.work.end_stream(stream)

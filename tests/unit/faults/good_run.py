@@ -198,17 +198,12 @@ def _operations(life: Life) -> list[Operation]:
             **more,
         )
 
-    final = {
-        "status": life.end or "queued",
-        "execution_finished_at": "2026-01-01T00:00:09Z" if life.end else None,
-        "result": {"n": 3} if life.end == "succeeded" else None,
-    }
     early = {"status": "queued", "execution_finished_at": None, "result": None}
     return [
         one("create", 100.0, key=life.key),
         one("get", 101.0, answer=early),
         *([one("cancel", 108.0)] if life.end == "cancelled" else []),
-        one("get", 110.0, answer=final),
+        one("get", 110.0, answer=_final(life)),
         Operation(
             kind="create",
             key=f"refused-{life.key}",
@@ -227,6 +222,16 @@ def _operations(life: Life) -> list[Operation]:
             ended_at=112.1,
         ),
     ]
+
+
+def _final(life: Life) -> dict[str, Any]:
+    """What a reader is told in the end; this dialect calls a cancelled task failed."""
+    return {
+        "status": "failed" if life.end == "cancelled" else life.end or "queued",
+        "failure": {"code": "CANCELLED"} if life.end == "cancelled" else None,
+        "execution_finished_at": "2026-01-01T00:00:09Z" if life.end else None,
+        "result": {"n": 3} if life.end == "succeeded" else None,
+    }
 
 
 def _effects(life: Life) -> list[Effect]:
