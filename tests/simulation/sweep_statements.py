@@ -13,7 +13,7 @@ from services.scheduler.judgement import JudgedTask, Settlement
 from services.scheduler.sweep_store import Swept
 from tests.simulation.tables import BootRow, OutboxRow, S, TaskRow
 from tests.simulation.tenant_statements import TenantStatements
-from tests.simulation.work_statements import WorkStatements
+from tests.simulation.work_statements import WorkStatements, failure_columns
 
 GAP = timedelta(seconds=5)
 """When nobody swept for longer, nobody could renew a lease."""
@@ -128,14 +128,7 @@ class Statements(TenantStatements, WorkStatements):
                 self.change(task, lease_token=token, boot_id=None)
             else:
                 code = None if failure is None else failure.code.value
-                columns = self.end_of(task, one.end, code=code)
-                if failure is not None:
-                    columns |= {
-                        "failure_message": failure.message,
-                        "failure_reason": failure.reason,
-                        "failure_step": failure.step,
-                        "failure_step_index": failure.step_index,
-                    }
+                columns = self.end_of(task, one.end, code=code) | failure_columns(failure)
                 at = columns["finished_at"]
                 self.change(task, lease_token=token, seq=task.seq + 1, changed_at=at, **columns)
                 said = {"failure_code": code, "task_hash": task.task_hash}

@@ -14,6 +14,12 @@ from services.scheduler.rows import stored_task, submit_parameters
 from tests.simulation.tables import S, Tables, TaskRow
 
 KEY_LIFE = timedelta(hours=24)
+COPIED = (
+    *("id", "tenant_id", "mode", "priority", "input", "request_id", "traceparent"),
+    *("plan", "plan_hash", "planned_by", "planner_note", "step_count", "tool_set"),
+    *("scheduled_at", "max_total_seconds", "tenant_limit", "agent_id", "agent_limit"),
+)
+"""Columns that a new task has from its statement as they are."""
 
 
 class TenantStatements(Tables):
@@ -50,29 +56,7 @@ class TenantStatements(Tables):
         patience: Any = bound["max_queue_seconds"]
         begin = max(now, task.scheduled_at or now)
         deadline = None if patience is None else begin + timedelta(seconds=patience)
-        copied: dict[str, Any] = {
-            name: bound[name]
-            for name in (
-                "id",
-                "tenant_id",
-                "mode",
-                "priority",
-                "plan",
-                "plan_hash",
-                "planned_by",
-                "planner_note",
-                "step_count",
-                "tool_set",
-                "input",
-                "request_id",
-                "traceparent",
-                "scheduled_at",
-                "max_total_seconds",
-                "tenant_limit",
-                "agent_id",
-                "agent_limit",
-            )
-        }
+        copied: dict[str, Any] = {name: bound[name] for name in COPIED}
         steps = () if task.frozen is None else task.frozen.plan.steps
         offers: Any = bound["tools"]
         return TaskRow(

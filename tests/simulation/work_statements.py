@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from libs.core.errors import Failure
 from libs.core.lifecycle import TaskState
 from services.scheduler.model import Assigned, Claimed, Fate, Renewal, ReportRow, Stream, Verdict
 from services.scheduler.rows import assigned
@@ -228,12 +229,10 @@ class WorkStatements(Tables):
     def _write(self, task: TaskRow, row: ReportRow, *, is_late: bool) -> TaskState | None:
         """Carry a report out; a late one closes its step and ends the task as cancelled."""
         report, at = row.report, self.moment(task)
-        closed, started_at = report.closed, task.step_started_at
+        closed = report.closed
         start = None if is_late else report.begins
-        end = None if report.end is None else report.end.state
+        end = S.CANCELLED if is_late else None if report.end is None else report.end.state
         failure = None if report.end is None or is_late else report.end.failure
-        if is_late:
-            end = S.CANCELLED
         columns: dict[str, Any] = {"changed_at": at}
         events: list[tuple[str, TaskState | None, dict[str, Any]]] = []
         step = None
@@ -251,18 +250,11 @@ class WorkStatements(Tables):
             )
             columns |= {"steps_begun": start, "step_started_at": at}
         if step is not None:
-            assert started_at is not None
             self.steps.setdefault(task.id, []).append(step)
         if end is not None:
             code = None if failure is None else failure.code.value
             columns |= self.end_of(task, end, code=code)
-            if failure is not None:
-                columns |= {
-                    "failure_message": failure.message,
-                    "failure_reason": failure.reason,
-                    "failure_step": failure.step,
-                    "failure_step_index": failure.step_index,
-                }
+            columns |= failure_columns(failure)
             said = {"failure_code": code, "task_hash": columns["task_hash"]}
             events.append(("status_transition", S.RUNNING, said))
         try:
@@ -273,6 +265,18 @@ class WorkStatements(Tables):
             raise
         self.tell(task, *events)
         return end
+
+
+def failure_columns(failure: Failure | None) -> dict[str, Any]:
+    """What a task's row says of its failure, beside the code."""
+    if failure is None:
+        return {}
+    return {
+        "failure_message": failure.message,
+        "failure_reason": failure.reason,
+        "failure_step": failure.step,
+        "failure_step_index": failure.step_index,
+    }
 
 
 def _closed_step(row: ReportRow, *, tool: str | None) -> tuple[StepRow, dict[str, Any]]:
