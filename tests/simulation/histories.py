@@ -15,6 +15,8 @@ from tests.simulation.world import World
 Act = Callable[[World, Random], None]
 
 ACTS = 25
+SHORTLY_SECONDS = 3.5
+"""With a pause of the database that costs a renewal, and the next heartbeat: less than a lease."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ def freeze_shortly(world: World, random: Random) -> None:
     if not world.is_connected(n):
         return
     world.freeze_executor(n)
-    world.advance(random.uniform(0.1, 6.0))
+    world.advance(random.uniform(0.1, SHORTLY_SECONDS))
     world.thaw_executor(n)
 
 
@@ -108,7 +110,7 @@ def cut_shortly(world: World, random: Random) -> None:
     if not world.is_connected(n):
         return
     world.cut(n, up=random.randrange(2) == 0, down=random.randrange(2) == 0)
-    world.advance(random.uniform(0.1, 5.0))
+    world.advance(random.uniform(0.1, SHORTLY_SECONDS))
     world.heal(n)
 
 
