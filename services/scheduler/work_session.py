@@ -213,17 +213,29 @@ class WorkSession:
             await self.queue.wait(LOOK_SECONDS)
 
     async def _renew(self) -> None:
-        try:
-            renewal = await self._store.renew(self.stream)
-            if renewal is Renewal.REFUSED:
-                self.end(unavailable("this boot has a newer stream, or has ended; connect again"))
-            elif renewal is Renewal.AFTER_LAPSE:
-                # While the lease had lapsed, claims found nothing.
-                log.warning("lease had lapsed", executor_id=self.stream.executor_id)
-                self.queue.set()
-        except Exception as error:  # noqa: BLE001 - the next heartbeat comes in 3 s
-            # Who judges leases makes up for a database that was away.
-            log.warning("lease not renewed", executor_id=self.stream.executor_id, error=str(error))
+        outage = Outage(log, "lease renewals")
+        while not self._is_over:
+            try:
+                renewal = await self._store.renew(self.stream)
+            except Exception as error:
+                if not is_outage(error):
+                    log.exception("lease not renewed", executor_id=self.stream.executor_id)
+                    return
+                # The executor has shown that it lives: it shall not lose its tasks for a database
+                # that was away for less than what a sweep makes up for.
+                await asyncio.sleep(outage.failed(error))
+                continue
+            outage.over()
+            self._renewed(renewal)
+            return
+
+    def _renewed(self, renewal: Renewal) -> None:
+        if renewal is Renewal.REFUSED:
+            self.end(unavailable("this boot has a newer stream, or has ended; connect again"))
+        elif renewal is Renewal.AFTER_LAPSE:
+            # While the lease had lapsed, claims found nothing.
+            log.warning("lease had lapsed", executor_id=self.stream.executor_id)
+            self.queue.set()
 
     async def _fill(self) -> None:
         while (free := self.free_slots) > 0:

@@ -6,8 +6,10 @@ import asyncio
 from typing import cast
 from uuid import UUID
 
+import psycopg
+
 from services.scheduler.limit_watch import LimitWatch
-from services.scheduler.model import Fate, Report, ReportRow, Stream, Verdict
+from services.scheduler.model import Fate, Renewal, Report, ReportRow, Stream, Verdict
 from services.scheduler.report_writers import ReportWriters
 from services.scheduler.wakeups import Signals
 from services.scheduler.work_messages import Incoming
@@ -34,14 +36,30 @@ async def announce(channel: str, payload: str) -> None:
     del channel, payload
 
 
-def make_session(writers: SlowWriters) -> WorkSession:
-    """A session of two slots; its store is not asked."""
+class AwayStore:
+    """Fails so many renewals, then renews."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.renewals = 0
+
+    async def renew(self, stream: Stream) -> Renewal:
+        del stream
+        if self.failures:
+            self.failures -= 1
+            raise psycopg.OperationalError("away")
+        self.renewals += 1
+        return Renewal.IN_TIME
+
+
+def make_session(writers: SlowWriters, *, store: AwayStore | None = None) -> WorkSession:
+    """A session of two slots; without a store nothing is asked of it."""
     stream = Stream(
         boot_id=UUID(int=1), stream_id=UUID(int=2), executor_id="ex-1", slots=2, offers=()
     )
     return WorkSession(
         stream,
-        store=cast("WorkStore", None),
+        store=cast("WorkStore", store),
         writers=cast("ReportWriters", writers),
         signals=Signals(UUID(int=3), announce=announce),
         limits=LimitWatch(lambda: None),
@@ -82,3 +100,13 @@ async def test_report_of_an_older_lease_frees_no_slot_of_a_newer_one() -> None:
         out = await session.take()
 
     assert session.free_slots == 1
+
+
+async def test_renewal_that_failed_is_tried_again_before_the_next_heartbeat() -> None:
+    store = AwayStore(2)
+    session = make_session(SlowWriters(), store=store)
+
+    session.heartbeat()
+
+    await eventually(lambda: store.renewals == 1)
+    assert store.failures == 0
