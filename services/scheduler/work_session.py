@@ -79,7 +79,9 @@ class WorkSession:
         self._tell_drain = False
         self._is_over = False
         self._error: PawlError | None = None
-        self._heard_at = _now()
+        # Also asked from the thread that serves the metrics, where no loop runs.
+        self._now = asyncio.get_running_loop().time
+        self._heard_at = self._now()
 
     @property
     def free_slots(self) -> int:
@@ -136,7 +138,7 @@ class WorkSession:
 
     def heard(self) -> None:
         """Note that the executor lives; what came while it was silent waits for it."""
-        was_silent, self._heard_at = self._is_silent(), _now()
+        was_silent, self._heard_at = self._is_silent(), self._now()
         if was_silent:
             self.queue.set()
 
@@ -272,7 +274,7 @@ class WorkSession:
         self.cancel(task_id for task_id, task in held.items() if task.is_cancelling)
 
     def _is_silent(self) -> bool:
-        return _now() - self._heard_at > SILENT_SECONDS
+        return self._now() - self._heard_at > SILENT_SECONDS
 
     def _free(self, task_id: UUID) -> None:
         """Forget a task; its slot is free."""
@@ -386,10 +388,6 @@ class WorkSession:
         task = asyncio.create_task(work)
         self._handling.add(task)
         task.add_done_callback(self._handling.discard)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def unavailable(message: str) -> PawlError:

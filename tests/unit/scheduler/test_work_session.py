@@ -110,3 +110,9 @@ async def test_renewal_that_failed_is_tried_again_before_the_next_heartbeat() ->
 
     await eventually(lambda: store.renewals == 1)
     assert store.failures == 0
+
+
+async def test_free_slots_can_be_asked_for_by_the_thread_of_the_metrics() -> None:
+    session = make_session(SlowWriters())
+
+    assert await asyncio.to_thread(lambda: session.free_slots) == 2
