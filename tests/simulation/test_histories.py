@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 900
 HAPPENS = {
     "storm": (
         *("succeeded", "cancelled", "failed EXECUTOR_LOST", "failed TIMEOUT", "failed TOOL_ERROR"),
-        *("taken over", "executor left", "cancel answered late", "lose_touch", "pause_database"),
+        *("taken over", "executor left", "lose_touch", "pause_database"),
         *("step_clock", "break_statements", "freeze_scheduler", "kill_scheduler", "reset"),
     ),
     "breeze": ("succeeded", "cancelled", "taken over", "executor left", "pause_between_drains"),
