@@ -22,7 +22,7 @@ QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedTask:
-    """A task as a judgement sees it. `is_late`: its total time is over by the database's clock.
+    """A task as a judgement sees it.
 
     `is_offered`: some living executor offers all its tools. `open_tool` is that of its open step.
     """
@@ -35,7 +35,6 @@ class JudgedTask:
     steps_closed: int
     step_count: int
     is_cancelling: bool
-    is_late: bool
     is_offered: bool
     max_total_seconds: float | None
     open_tool: str | None

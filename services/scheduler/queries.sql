@@ -334,9 +334,9 @@ SELECT coalesce((SELECT s.paused FROM s), false) AS paused,
 -- lost_tasks --
 -- Running tasks of boots that have ended. One that was to be cancelled before its executor was lost is cancelled.
 -- system
-SELECT t.id, t.tenant_id, t.state, t.seq, t.lease_token, t.boot_id, t.steps_begun, t.steps_closed, t.step_count,
+SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
   t.cancel_requested_at IS NOT NULL AND (t.steps_begun = t.steps_closed
-    OR t.cancel_requested_at <= coalesce(e.stream_ended_at, e.ended_at)) AS is_cancelling, false AS is_late, true AS is_offered,
+    OR t.cancel_requested_at <= coalesce(e.stream_ended_at, e.ended_at)) AS is_cancelling, true AS is_offered,
   t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
 FROM scheduler.executors e
 CROSS JOIN LATERAL (SELECT x.* FROM scheduler.tasks x
@@ -347,8 +347,8 @@ ORDER BY t.id LIMIT CAST(:most AS integer);
 -- due_tasks --
 -- Tasks whose patience has ended: queued too long, run too long, or not dead within the grace of a cancel.
 -- system
-SELECT t.id, t.tenant_id, t.state, t.seq, t.lease_token, t.boot_id, t.steps_begun, t.steps_closed, t.step_count,
-  t.cancel_requested_at IS NOT NULL AS is_cancelling, coalesce(t.deadline_at < now(), false) AS is_late,
+SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
+  t.cancel_requested_at IS NOT NULL AS is_cancelling,
   EXISTS (SELECT FROM scheduler.executors e
     WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools) AS is_offered,
   t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool

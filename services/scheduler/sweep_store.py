@@ -106,7 +106,6 @@ def _judged(row: Mapping[str, Any]) -> JudgedTask:
         steps_closed=row["steps_closed"],
         step_count=row["step_count"],
         is_cancelling=row["is_cancelling"],
-        is_late=row["is_late"],
         is_offered=row["is_offered"],
         max_total_seconds=row["max_total_seconds"],
         open_tool=row["open_tool"],

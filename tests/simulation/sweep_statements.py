@@ -79,7 +79,7 @@ class Statements(TenantStatements, WorkStatements):
         lost.sort(key=lambda task: task.id)
         return [
             replace(
-                self._judged(task, is_late=False, is_offered=True),
+                self._judged(task, is_offered=True),
                 is_cancelling=self.was_cancelled_first(task),
             )
             for task in lost[:most]
@@ -109,7 +109,6 @@ class Statements(TenantStatements, WorkStatements):
         return [
             self._judged(
                 task,
-                is_late=task.deadline_at is not None and task.deadline_at < now,
                 is_offered=self.is_offered(task),
             )
             for task in due[:most]
@@ -174,7 +173,7 @@ class Statements(TenantStatements, WorkStatements):
             )
 
     @staticmethod
-    def _judged(task: TaskRow, *, is_late: bool, is_offered: bool) -> JudgedTask:
+    def _judged(task: TaskRow, *, is_offered: bool) -> JudgedTask:
         # Before the first step, `'steps'->(-1)` of the SQL is the last one too.
         tool = task.step_tools[task.steps_begun - 1] if task.step_tools else None
         return JudgedTask(
@@ -186,7 +185,6 @@ class Statements(TenantStatements, WorkStatements):
             steps_closed=task.steps_closed,
             step_count=task.step_count or 0,
             is_cancelling=task.cancel_requested_at is not None,
-            is_late=is_late,
             is_offered=is_offered,
             max_total_seconds=task.max_total_seconds,
             open_tool=tool,

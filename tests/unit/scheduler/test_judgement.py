@@ -24,7 +24,6 @@ def make_task(**changes: Any) -> JudgedTask:
         "steps_closed": 1,
         "step_count": 3,
         "is_cancelling": False,
-        "is_late": False,
         "is_offered": True,
         "max_total_seconds": 45.0,
         "open_tool": "math",
@@ -66,13 +65,13 @@ def test_lost_task_that_was_to_be_cancelled_before_is_cancelled(begun: int) -> N
 
 
 def test_task_that_runs_too_long_times_out_and_names_the_open_step() -> None:
-    settlement = judge_due(make_task(is_late=True))
+    settlement = judge_due(make_task())
 
     assert code_of(settlement) == ("TIMEOUT", "TASK_TIMEOUT")
     assert settlement.failure is not None
     assert settlement.failure.step_index == 2
     assert settlement.failure.message.startswith("TASK_TIMEOUT: the task took longer than 45 s.")
-    between = judge_due(make_task(is_late=True, steps_begun=1))
+    between = judge_due(make_task(steps_begun=1))
     assert between.failure is not None
     assert (between.failure.step, between.failure.step_index) == (None, None)
 
@@ -87,7 +86,7 @@ def test_task_that_waits_too_long_says_for_what(is_offered: bool, code: str) -> 
 
 
 def test_cancelled_task_that_is_not_dead_in_time_is_cancelled() -> None:
-    settlement = judge_due(make_task(is_cancelling=True, is_late=True))
+    settlement = judge_due(make_task(is_cancelling=True))
 
     assert (settlement.end, settlement.failure) == (TaskState.CANCELLED, None)
 
