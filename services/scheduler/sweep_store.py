@@ -11,6 +11,7 @@ import orjson
 
 from libs.core.lifecycle import TaskState
 from libs.db.engine import Pool
+from libs.db.fetch import fetch
 from services.scheduler.judgement import RECONNECT_SECONDS, JudgedTask, Settlement
 from services.scheduler.store import QUERIES
 
@@ -92,8 +93,7 @@ class SweepStore:
 
     async def _rows(self, name: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         async with self._hot.connection() as connection:
-            cursor = await connection.execute(QUERIES[name], parameters)
-            return await cursor.fetchall()
+            return await fetch(connection, QUERIES.block(name), parameters)
 
 
 def _judged(row: Mapping[str, Any]) -> JudgedTask:
