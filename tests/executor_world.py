@@ -168,6 +168,7 @@ def make_context(artifacts: FakeArtifacts | None = None) -> ToolContext:
         step_index=1,
         created_at=CREATED_AT,
         mode="live",
+        seconds=None,
         artifacts=artifacts or FakeArtifacts(),
         usage=Usage(Limits(), before=Used()),
     )

@@ -21,9 +21,22 @@ class Effect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolExample:
+    """One call that shows what a tool does: its input, and its output or the code of its failure.
+
+    An example with neither shows an input whose output nobody can foretell.
+    """
+
+    title: str
+    input: dict[str, Json]
+    output: Json = None
+    failure_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSpec:
     """A tool's name, version, JSON Schemas (draft 2020-12) of input and output, and declared
-    effects.
+    effects. Examples are for people and planners.
     """
 
     name: str
@@ -32,6 +45,7 @@ class ToolSpec:
     input_schema: dict[str, Json]
     output_schema: dict[str, Json]
     effects: tuple[Effect, ...] = (Effect.PURE,)
+    examples: tuple[ToolExample, ...] = ()
 
     @property
     def label(self) -> str:
@@ -39,8 +53,8 @@ class ToolSpec:
         return f"{self.name}@{self.version}"
 
     def digest(self) -> str:
-        """SHA-256 (hex) over name, version, schemas and effects; the description is not part of
-        the promise.
+        """SHA-256 (hex) over name, version, schemas and effects; description and examples are
+        not part of the promise.
         """
         promise = {
             "name": self.name,

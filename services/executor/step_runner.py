@@ -150,7 +150,7 @@ class StepRunner:
             raise _StepKilled
         began = self._clock.monotonic()
         allowance = work.bounds.allowance(began)
-        call = asyncio.create_task(_guarded(work, draft, self._context(work, usage)))
+        call = asyncio.create_task(_guarded(work, draft, self._context(work, usage, allowance)))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         # Whoever waits for it may be stopped in the moment in which it fails.
@@ -177,13 +177,14 @@ class StepRunner:
         if not call.done():
             log.error("tool does not end when it is stopped", tool=work.tool.ref.label)
 
-    def _context(self, work: StepWork, usage: Usage) -> ToolContext:
+    def _context(self, work: StepWork, usage: Usage, allowance: Allowance) -> ToolContext:
         return ToolContext(
             task_id=work.assignment.task_id,
             tenant_id=work.assignment.tenant_id,
             step_index=work.step.step_index,
             created_at=work.assignment.created_at,
             mode=work.assignment.mode,
+            seconds=allowance.seconds,
             artifacts=self._artifacts,
             usage=usage,
         )

@@ -43,7 +43,8 @@ class ToolContext:
     runs.
 
     `created_at` is the task's creation, the only wall time that a tool may show; `mode` is live or
-    test. A tool that asks a model counts it in `usage`.
+    test. A call that takes longer than `seconds` is ended from outside, None: by nothing. A tool
+    that asks a model counts it in `usage`.
     """
 
     task_id: UUID
@@ -51,6 +52,7 @@ class ToolContext:
     step_index: int
     created_at: datetime
     mode: str
+    seconds: float | None
     artifacts: ArtifactSink
     usage: Usage
 

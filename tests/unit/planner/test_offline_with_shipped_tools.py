@@ -44,6 +44,7 @@ async def run(outcome: FrozenPlan, *, task_input: dict[str, Json]) -> Any:
             step_index=step.step_index,
             created_at=datetime(2026, 11, 23, tzinfo=UTC),
             mode="live",
+            seconds=None,
             artifacts=NoArtifacts(),
             usage=Usage(Limits(), before=Used()),
         )
