@@ -6,8 +6,9 @@ without arguments (a class will do) that returns a Tool.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
@@ -41,19 +42,43 @@ class OfferedTool:
     output_schema: Validator
 
 
+def _always() -> bool:
+    return True
+
+
 class ToolRegistry:
-    """Exact tools by reference. Never changes once made."""
+    """Exact tools by reference. Tools may come later; one that is there never changes."""
 
     def __init__(self, tools: Iterable[Tool]) -> None:
-        """Raises BadTool for a spec that cannot be offered and for a name that occurs twice."""
+        """Raises BadTool as `add` does."""
         self._offered: dict[ToolRef, OfferedTool] = {}
-        names: set[str] = set()
+        self._available: dict[ToolRef, Callable[[], bool]] = {}
+        self._watches: list[asyncio.Event] = []
         for tool in tools:
-            offered = _offer(tool)
-            if offered.ref.name in names:
-                raise BadTool(f"there are two tools named {offered.ref.name}")
-            names.add(offered.ref.name)
-            self._offered[offered.ref] = offered
+            self.add(tool)
+
+    def add(self, tool: Tool, *, is_available: Callable[[], bool] = _always) -> None:
+        """Offer one more tool. While it is not available, new plans are not to name it.
+
+        Raises BadTool for a spec that cannot be offered and for a name that is taken.
+        """
+        offered = _offer(tool)
+        if any(ref.name == offered.ref.name for ref in self._offered):
+            raise BadTool(f"there are two tools named {offered.ref.name}")
+        self._offered[offered.ref] = offered
+        self._available[offered.ref] = is_available
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell who watches that other tools are on offer, or available."""
+        for watch in self._watches:
+            watch.set()
+
+    def watch(self) -> asyncio.Event:
+        """An event that each change sets from now on; who waits for it clears it."""
+        watch = asyncio.Event()
+        self._watches.append(watch)
+        return watch
 
     @property
     def refs(self) -> tuple[ToolRef, ...]:
@@ -62,8 +87,8 @@ class ToolRegistry:
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """The specs of what is on offer, in the order of `refs`."""
-        return tuple(self._offered[ref].tool.spec for ref in self.refs)
+        """The specs of what is on offer and available, in the order of `refs`."""
+        return tuple(self._offered[ref].tool.spec for ref in self.refs if self._available[ref]())
 
     def find(self, ref: ToolRef) -> OfferedTool | None:
         """Exactly this tool, or None."""
