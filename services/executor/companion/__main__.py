@@ -1,0 +1,1 @@
+"""Runs the sandbox beside executors: `python -m services.executor.companion`."""
