@@ -203,6 +203,11 @@ class DockerGuest:
         self._backend = backend
         self._stream = stream
 
+    @property
+    def complaints(self) -> str:
+        """What it wrote to its own stderr so far, at most 64 KiB of it."""
+        return self._stream.stderr
+
     async def ask(self, request: bytes, *, max_answer_bytes: int) -> bytes | None:
         """As Guest.ask."""
         self._stream.write_frame(request)

@@ -90,25 +90,17 @@ class AttachedStream(asyncio.Protocol):
             self._transport.write(_FRAME.pack(len(body)) + body)
 
     async def read_frame(self, *, max_bytes: int) -> bytes | None:
-        """The body of the next frame, None when stdout ends before one.
+        """The body of the next frame, None when stdout ends before its end.
 
-        Raises FrameRefused for half a frame and for one that says it is longer than `max_bytes`.
+        Raises FrameRefused for one that says it is longer than `max_bytes`.
         """
         try:
-            header = await self._stdout.readexactly(_FRAME.size)
-        except asyncio.IncompleteReadError as error:
-            if not error.partial:
-                return None
-            raise FrameRefused("the output ends inside a frame") from error
-        except ConnectionError:
-            return None
-        (size,) = _FRAME.unpack(header)
-        if size > max_bytes:
-            raise FrameRefused(f"a frame of {size} bytes; {max_bytes} are allowed")
-        try:
+            (size,) = _FRAME.unpack(await self._stdout.readexactly(_FRAME.size))
+            if size > max_bytes:
+                raise FrameRefused(f"a frame of {size} bytes; {max_bytes} are allowed")
             return await self._stdout.readexactly(size)
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise FrameRefused("the output ends inside a frame") from error
+        except asyncio.IncompleteReadError:
+            return None
 
     def close(self) -> None:
         """End the connection at once."""
