@@ -25,7 +25,7 @@ BOOT = "0193a5e0-0000-7000-8000-000000000001"
 
 @dataclass(slots=True)
 class MadeUpSandbox:
-    """Runs nothing: answers with `outcome`, or waits until it is killed; while `gate` is clear, before that."""
+    """Runs nothing: answers with `outcome` once `gate` is open; None: waits until it is killed."""
 
     identity: SandboxIdentity = IDENTITY
     is_healthy: bool = True

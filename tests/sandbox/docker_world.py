@@ -59,14 +59,17 @@ async def docker_world(
     address: str,
     *,
     context: ImageContext = STUB,
+    via: str | None = None,
     prepared: bool = True,
     call_seconds: float = CALL_SECONDS,
 ) -> AsyncIterator[DockerWorld]:
-    """A world on the engine at `address`, whose containers are gone in the end."""
+    """A world on the engine at `address`, whose containers are gone in the end. `via` is another
+    address of that engine, for the backend.
+    """
     client = docker.DockerClient(base_url=address)
     installation_id = f"test-{uuid4().hex[:12]}"
     backend = DockerBackend(
-        Engine(address, call_seconds=call_seconds),
+        Engine(via or address, call_seconds=call_seconds),
         owner=DockerOwner(installation_id=installation_id, executor_id="executor-1"),
         context=context,
     )

@@ -305,3 +305,23 @@ async def test_waiting_guests_need_no_thread(world: DockerWorld) -> None:
 
 def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
+
+
+async def test_an_engine_behind_tcp_serves_as_well() -> None:
+    path = engine_or_skip().removeprefix("unix://")
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        engine_reader, engine_writer = await asyncio.open_unix_connection(path)
+        await asyncio.gather(pump(reader, engine_writer), pump(engine_reader, writer))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with docker_world(engine_or_skip(), via=f"tcp://127.0.0.1:{port}") as world:
+            assert await said(await world.guest(), do="echo") == {"do": "echo"}
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
