@@ -38,7 +38,8 @@ class OwnEngine:
     def start(self) -> None:
         """Start it and wait until it answers. Raises DoesNotStart."""
         command = [
-            "dockerd",
+            # In a network of its own: without a bridge it would remove the machine's.
+            *("unshare", "--net", "dockerd"),
             *("--host", self.address, "--data-root", str(self.data_root)),
             *("--exec-root", str(self._place / "exec"), "--pidfile", str(self._place / "pid")),
             *("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"),

@@ -90,6 +90,7 @@ CONFIGURED: dict[str, Any] = {
     "OpenStdin": True,
     "StdinOnce": True,
     "NetworkDisabled": True,
+    "StopSignal": "SIGKILL",
     "WorkingDir": "/tmp",
     "Entrypoint": ["python3", "-s", "-B", "/sandbox/guest"],
     "Volumes": None,

@@ -99,7 +99,7 @@ class DockerBackend:
         for each in found:
             if each.labels.get(BOOT_LABEL) in self._boots and each.name not in self._held:
                 self._remove_aside(each.name)
-        return frozenset(each.labels.get(BOOT_LABEL, "") for each in found)
+        return frozenset(boot for each in found if (boot := each.labels.get(BOOT_LABEL)))
 
     async def remove(self, boots: Collection[str]) -> int:
         """As Backend.remove."""

@@ -37,6 +37,8 @@ def container_config(image_id: str, *, labels: Labels, runtime: str) -> dict[str
         "AttachStderr": True,
         "Tty": False,
         "NetworkDisabled": True,
+        # An engine that ends or starts again is not to wait for it.
+        "StopSignal": "SIGKILL",
         "HostConfig": _host_config(runtime),
     }
 
