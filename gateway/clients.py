@@ -19,6 +19,9 @@ from libs.rpc.tls import TlsFiles
 HEALTH_SECONDS = 1.0
 BUS = "pawl.bus"
 """Under this name the scheduler's health says whether events can leave."""
+SANDBOXES = ("docker", "bubblewrap", "monty")
+_SANDBOX = "pawl.sandbox."
+"""Before the name of a kind of sandbox, in the planner's health: whether an executor runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,21 @@ async def degraded(clients: Clients) -> dict[str, str]:
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return {}
     return {"bus": "it cannot be reached: tasks run, and their events are published later"}
+
+
+async def sandboxes(clients: Clients) -> list[str]:
+    """The kinds of sandbox that run code steps now; none when the planner does not say."""
+    answers = await asyncio.gather(*(_runs(clients, name) for name in SANDBOXES))
+    return [name for name, runs in zip(SANDBOXES, answers, strict=True) if runs]
+
+
+async def _runs(clients: Clients, sandbox: str) -> bool:
+    asked = health_pb2.HealthCheckRequest(service=_SANDBOX + sandbox)
+    try:
+        answer = await clients.health["planner"].Check(asked, timeout=HEALTH_SECONDS)
+    except PawlError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 async def _reason(clients: Clients, name: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from gateway.answers import json_answer
 from gateway.call import gateway_of
-from gateway.clients import degraded, unready
+from gateway.clients import degraded, sandboxes, unready
 from gateway.openapi import PUBLIC, problem_response
 from gateway.route import Route
 from libs.core.errors import FieldError, PawlError
@@ -28,6 +29,9 @@ class Ready(BaseModel):
 
     status: Literal["ready", "degraded"]
     services: dict[str, Literal["ready"]]
+    sandboxes: list[Literal["docker", "bubblewrap", "monty"]] = Field(
+        description="What runs code steps; empty: plans with code are refused."
+    )
     degraded: dict[str, str] | None = None
 
 
@@ -62,7 +66,8 @@ async def readyz(request: Request) -> Response:
             retry_after_seconds=1,
         )
     services = dict.fromkeys(clients.health, "ready")
-    lacking = await degraded(clients)
+    lacking, runs_code = await asyncio.gather(degraded(clients), sandboxes(clients))
+    said = {"services": services, "sandboxes": runs_code}
     if lacking:
-        return json_answer({"status": "degraded", "services": services, "degraded": lacking})
-    return json_answer({"status": "ready", "services": services})
+        return json_answer({"status": "degraded", **said, "degraded": lacking})
+    return json_answer({"status": "ready", **said})

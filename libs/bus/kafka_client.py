@@ -77,11 +77,7 @@ class KafkaClient:
                     metadata_max_age_ms=int(METADATA_SECONDS * 1000),
                 )
                 with kafka_refusals():
-                    try:
-                        await producer.start()
-                    except BaseException:
-                        await _stopped(producer)
-                        raise
+                    await _started(producer)
                 self._producer = producer
             return self._producer
 
@@ -110,6 +106,20 @@ class KafkaClient:
     async def close(self) -> None:
         """Close all connections; what was not delivered is dropped."""
         await self.discard_producer()
+
+
+async def _started(producer: AIOKafkaProducer) -> None:
+    """Start a producer, or leave nothing of it behind."""
+    # Cancelled in the middle, it would forget a connection that it has just opened.
+    starting = asyncio.ensure_future(producer.start())
+    try:
+        await asyncio.shield(starting)
+    except BaseException:
+        await asyncio.wait({starting}, timeout=STOP_SECONDS)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await _stopped(producer)
+        raise
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

@@ -13,6 +13,7 @@ from libs.process.run import run
 from libs.rpc.tokens import TokenVerifier, load_public_keys
 from services.planner.catalog import Catalog
 from services.planner.config import Settings
+from services.planner.sandbox_watch import watch_sandboxes
 from services.planner.server import make_server
 from services.planner.service import Planner
 from services.planner.store import PlannerStore
@@ -38,8 +39,12 @@ async def serve(stop: asyncio.Event) -> None:
         )
         await server.start()
         set_ready(True)
+
+        async def tell(component: str, serving: bool) -> None:
+            await server.set_component(component, serving=serving)
+
         try:
-            await stop.wait()
+            await watch_sandboxes(catalog, tell, stop, clock=clock)
         finally:
             set_ready(False)
             await server.stop()

@@ -64,6 +64,8 @@ class Catalog:
         self._snapshot: Snapshot | None = None
         self._changes = 0
         self._reading = asyncio.Lock()
+        self.changed = asyncio.Event()
+        """Set with each change that is made here, cleared by who has looked."""
 
     async def register(self, offer: Offer) -> datetime:
         """Note what an executor offers, in place of what it offered before; until when it holds.
@@ -144,6 +146,7 @@ class Catalog:
     def _forget(self) -> None:
         self._changes += 1
         self._snapshot = None
+        self.changed.set()
 
 
 def _by_name(tools: list[CatalogTool]) -> dict[str, tuple[CatalogTool, ...]]:

@@ -128,9 +128,8 @@ def wire(settings: Settings, outside: Outside) -> Process:
     relay = Relay(outside.publisher)
     signals.on_commit(relay.wake)
     writers = ReportWriters(work.report, signals=signals)
-    sweeper = Sweeper(
-        SweepStore(outside.hot, lease_seconds=settings.lease_seconds), signals=signals, clock=clock
-    )
+    sweeps = SweepStore(outside.hot, lease_seconds=settings.lease_seconds)
+    sweeper = Sweeper(sweeps, signals=signals, clock=clock)
     dispatcher = Dispatcher(work, writers=writers, signals=signals, sweeper=sweeper)
     tail = EventTail(_feed(outside), wakeups=outside.wakeups, signals=signals)
     service = TaskService(
@@ -155,7 +154,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
         Republishing(tasks, bus=outside.bus, signals=signals),
     )
     server.add(add_SchedulerServiceServicer_to_server, servicer, SCHEDULER_SERVICE)
-    work_servicer = WorkServicer(dispatcher, lease_seconds=settings.lease_seconds)
+    work_servicer = WorkServicer(dispatcher, sweeps=sweeps, lease_seconds=settings.lease_seconds)
     server.add(add_WorkServiceServicer_to_server, work_servicer, WORK_SERVICE)
     return Process(
         server=server,

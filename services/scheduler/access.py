@@ -15,4 +15,5 @@ ACCESS: dict[str, frozenset[str]] = {
     f"/{SCHEDULER_SERVICE}/WatchEvents": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/RepublishEvents": frozenset({CALLER}),
     f"/{WORK_SERVICE}/Work": frozenset({"executor"}),
+    f"/{WORK_SERVICE}/JudgeBoots": frozenset({"executor"}),
 }

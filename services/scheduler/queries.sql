@@ -410,6 +410,14 @@ WHERE e.ended_at IS NOT NULL AND e.settled_at IS NULL
 DELETE FROM scheduler.executors
 WHERE settled_at < now() - make_interval(secs => CAST(:kept_seconds AS double precision));
 
+-- judge_boots --
+-- Of these boots the ones that have ended, and those that nobody knows.
+-- system
+SELECT asked.boot_id, e.boot_id IS NOT NULL AS is_known
+FROM unnest(CAST(:boot_ids AS uuid[])) AS asked(boot_id)
+LEFT JOIN scheduler.executors e ON e.boot_id = asked.boot_id
+WHERE e.boot_id IS NULL OR e.ended_at IS NOT NULL;
+
 -- queue_due --
 -- Queue planned tasks whose time has come, each behind its tenant's own tasks.
 -- system

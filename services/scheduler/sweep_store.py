@@ -37,6 +37,14 @@ class Swept:
     listening: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedBoots:
+    """Boots that have ended, and boots that nobody knows."""
+
+    ended: tuple[UUID, ...]
+    unknown: tuple[UUID, ...]
+
+
 class SweepStore:
     """Judgements in PostgreSQL; `hot` is a pool whose plans use indexes only."""
 
@@ -86,6 +94,14 @@ class SweepStore:
         """Drop boots that were settled a week ago."""
         async with self._hot.connection() as connection:
             await connection.execute(QUERIES["forget_boots"], {"kept_seconds": KEPT_SECONDS})
+
+    async def judge_boots(self, boot_ids: Sequence[UUID]) -> JudgedBoots:
+        """Which of these boots hold no lease and never will again, and which nobody knows."""
+        rows = await self._rows("judge_boots", {"boot_ids": list(boot_ids)})
+        return JudgedBoots(
+            ended=tuple(row["boot_id"] for row in rows if row["is_known"]),
+            unknown=tuple(row["boot_id"] for row in rows if not row["is_known"]),
+        )
 
     async def queue_due(self) -> list[UUID]:
         """Queue planned tasks whose time has come, at most 200; which."""

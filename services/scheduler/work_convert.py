@@ -34,9 +34,21 @@ from services.scheduler.reports import MalformedReportError
 
 MAX_SLOTS = 1000
 MAX_NAME = 128
+MAX_BOOTS = 1000
 
 _ACKS = {verdict: work_pb.AckStatus.Value(f"ACK_STATUS_{verdict.name}") for verdict in Verdict}
 _STATES = {task_pb2.TaskState.Value(f"TASK_STATE_{state.name}"): state for state in TaskState}
+
+
+def boot_ids(message: work_pb.JudgeBootsRequest) -> list[UUID]:
+    """The boots that are asked for; PawlError validation_failed for too many and for no UUID."""
+    if len(message.boot_ids) > MAX_BOOTS:
+        said = f"{len(message.boot_ids)} are given; {MAX_BOOTS} are allowed"
+        raise field_error("validation_failed", "boot_ids", said)
+    ids = [parse_id(text) for text in message.boot_ids]
+    if None in ids:
+        raise field_error("validation_failed", f"boot_ids[{ids.index(None)}]", "it is not a UUID")
+    return [boot_id for boot_id in ids if boot_id is not None]
 
 
 def hello(message: work_pb.Hello) -> ExecutorHello:

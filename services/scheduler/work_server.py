@@ -14,6 +14,7 @@ from libs.process.logs import get_logger
 from services.scheduler import work_convert
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.reports import MalformedReportError
+from services.scheduler.sweep_store import SweepStore
 from services.scheduler.work_messages import Incoming
 from services.scheduler.work_session import WorkSession, unavailable
 
@@ -26,9 +27,18 @@ log = get_logger(__name__)
 class WorkServicer(work_grpc.WorkServiceServicer):
     """pawl.scheduler.v1.WorkService."""
 
-    def __init__(self, dispatcher: Dispatcher, *, lease_seconds: float) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, sweeps: SweepStore, lease_seconds: float) -> None:
         self._dispatcher = dispatcher
+        self._sweeps = sweeps
         self._lease_seconds = lease_seconds
+
+    async def JudgeBoots(  # noqa: D102 - named and described by the proto
+        self, request: work_pb.JudgeBootsRequest, _context: Any
+    ) -> work_pb.JudgeBootsResponse:
+        judged = await self._sweeps.judge_boots(work_convert.boot_ids(request))
+        return work_pb.JudgeBootsResponse(
+            ended=map(str, judged.ended), unknown=map(str, judged.unknown)
+        )
 
     async def Work(  # noqa: D102 - named and described by the proto
         self, request_iterator: AsyncIterator[work_pb.WorkRequest], _context: Any

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 
 from libs.bus.envelope import BusEvent
-from libs.bus.kafka_client import MAX_BATCH_BYTES
+from libs.bus.kafka_client import MAX_BATCH_BYTES, KafkaClient
 from libs.bus.kafka_publisher import KafkaPublisher, partition_of
 from libs.bus.kafka_topics import apply_topics
 from libs.bus.relay import Relay
@@ -320,3 +322,23 @@ async def _write_on(kafka: KafkaWorld, relay: Relay, *, tasks: int, events: int)
         for task in ids:
             await kafka.write(task)
             relay.wake()
+
+
+async def test_a_producer_cancelled_while_it_starts_leaves_no_connection_open(
+    kafka: KafkaWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A connection that nobody closed says so when it is collected.
+    left_open: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", left_open.append)
+
+    for turn in range(40):
+        client = KafkaClient(kafka.settings, name="test-cancelled")
+        starting = asyncio.create_task(client.producer())
+        # From before the first connection to after the last.
+        await asyncio.sleep(turn * 0.0005)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await client.close()
+    gc.collect()
+
+    assert left_open == []

@@ -179,6 +179,17 @@ async def test_ready_when_every_service_serves(world: GatewayWorld) -> None:
     assert (await world.http.get("/healthz")).json() == {"status": "ok"}
 
 
+async def test_ready_says_what_runs_code_steps(keys: KeyRing) -> None:
+    async with gateway_world(keys) as world:
+        before = (await world.http.get("/readyz")).json()
+        await world.servers["planner"].set_component("pawl.sandbox.docker", serving=True)
+        await world.servers["planner"].set_component("pawl.sandbox.monty", serving=False)
+        after = (await world.http.get("/readyz")).json()
+
+    assert (before["status"], before["sandboxes"]) == ("ready", [])
+    assert (after["status"], after["sandboxes"]) == ("ready", ["docker"])
+
+
 async def test_degraded_while_the_bus_is_away(keys: KeyRing) -> None:
     async with gateway_world(keys) as world:
         await world.servers["scheduler"].set_component("pawl.bus", serving=False)

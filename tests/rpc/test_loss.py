@@ -11,10 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from libs.core.errors import PawlError
 from libs.core.tiers import TIERS, TierLimits
 from libs.pb.pawl.scheduler.v1 import task_pb2
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as work_pb
-from libs.rpc.tokens import KeyRing
+from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import WorkServiceStub
+from libs.rpc.client import RpcChannel
+from libs.rpc.tokens import KeyRing, ServiceTokens
 from services.scheduler import work_session
 from tests import scheduler_world as scheduler_world_module
 from tests.rpc.work import assigned, begin
@@ -234,3 +237,51 @@ async def test_work_beyond_the_room_of_one_executor_goes_to_the_next_at_once(
 
         await eventually(lambda: len(a.assignments) + len(b.assignments) == 3)
         assert (len(a.assignments), len(b.assignments)) == (2, 1)
+
+
+# ---------------------------------------------------------------- what dead executors leave behind
+
+
+async def judge_boots(
+    world: SchedulerWorld, *boot_ids: str, service: str = "executor"
+) -> work_pb.JudgeBootsResponse:
+    """As an executor asks."""
+    tokens = ServiceTokens(service, world.keys.private[service])
+    channel = RpcChannel(world.channel.target, audience="scheduler", tokens=tokens)
+    try:
+        stub: Any = channel.stub(WorkServiceStub)
+        answer = await stub.JudgeBoots(work_pb.JudgeBootsRequest(boot_ids=boot_ids))
+        assert isinstance(answer, work_pb.JudgeBootsResponse)
+        return answer
+    finally:
+        await channel.close()
+
+
+async def test_an_executor_learns_which_boots_are_over(world: SchedulerWorld) -> None:
+    nobody = "01930000-0000-7000-8000-000000000001"
+    async with world.executor(name="a") as a, world.executor(name="b") as b:
+        both = (str(a.boot_id), str(b.boot_id))
+        before = await judge_boots(world, *both, nobody)
+        await a.leave()
+
+        async def is_over() -> bool:
+            return list((await judge_boots(world, *both)).ended) == [str(a.boot_id)]
+
+        await eventually(is_over)
+
+    assert (list(before.ended), list(before.unknown)) == ([], [nobody])
+
+
+async def test_only_executors_may_ask_about_boots_and_only_about_boots(
+    world: SchedulerWorld,
+) -> None:
+    with pytest.raises(PawlError) as refused:
+        await judge_boots(world, service="planner")
+    with pytest.raises(PawlError) as unreadable:
+        await judge_boots(world, "01930000-0000-7000-8000-000000000001", "no-boot")
+    with pytest.raises(PawlError) as too_many:
+        await judge_boots(world, *["01930000-0000-7000-8000-000000000001"] * 1001)
+
+    assert refused.value.code == "permission_denied"
+    assert [error.field for error in unreadable.value.errors] == ["boot_ids[1]"]
+    assert [error.field for error in too_many.value.errors] == ["boot_ids"]

@@ -128,7 +128,8 @@ class SimulatedScheduler:
         self._relay = Relay(MemoryPublisher(pool))
         self.signals.on_commit(self._relay.wake)
         self._writers = ReportWriters(work.report, signals=self.signals)
-        self._sweeper = Sweeper(MemorySweepStore(pool), signals=self.signals, clock=clock)
+        sweeps = MemorySweepStore(pool)
+        self._sweeper = Sweeper(sweeps, signals=self.signals, clock=clock)
         self.dispatcher = Dispatcher(
             work, writers=self._writers, signals=self.signals, sweeper=self._sweeper
         )
@@ -141,7 +142,7 @@ class SimulatedScheduler:
             new_id=ids.new,
         )
         self.cancels = CancelService(tasks, signals=self.signals, clock=clock)
-        self._servicer = WorkServicer(self.dispatcher, lease_seconds=LEASE_SECONDS)
+        self._servicer = WorkServicer(self.dispatcher, sweeps=sweeps, lease_seconds=LEASE_SECONDS)
         self._stop = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self.serving = world.loop.create_task(self._serve(), context=self.process.context.copy())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from libs.core.lifecycle import TaskState
 from services.scheduler.judgement import Settlement, judge_due, judge_lost
 from services.scheduler.model import Renewal, Stream, Verdict
+from services.scheduler.sweep_store import JudgedBoots
 from tests.scheduler_world import MATH, OTHER_TENANT, TENANT, WAIT
 from tests.servers import Database
 from tests.store.scheduler_rows import Stores, scheduler_stores
@@ -72,6 +73,17 @@ async def test_boot_whose_lease_ran_out_ends_and_stays_so(stores: Stores) -> Non
     assert await stores.work.hello(stream) is None
     await stores.insert_task()
     assert await stores.claim(stream) == ()
+
+
+async def test_boots_are_judged_by_whether_they_can_ever_hold_a_lease_again(stores: Stores) -> None:
+    living, ended = await stores.connect(), await stores.connect(executor_id="other")
+    await stores.work.end_boot(ended)
+    unknown = uuid4()
+
+    judged = await stores.sweeps.judge_boots([living.boot_id, ended.boot_id, unknown])
+
+    assert (judged.ended, judged.unknown) == ((ended.boot_id,), (unknown,))
+    assert await stores.sweeps.judge_boots([]) == JudgedBoots(ended=(), unknown=())
 
 
 async def test_boot_without_a_stream_has_three_seconds(stores: Stores) -> None:

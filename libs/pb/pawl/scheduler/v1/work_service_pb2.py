@@ -28,39 +28,43 @@ from libs.pb.pawl.plan.v1 import plan_pb2 as pawl_dot_plan_dot_v1_dot_plan__pb2
 from libs.pb.pawl.scheduler.v1 import task_pb2 as pawl_dot_scheduler_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pawl/scheduler/v1/work_service.proto\x12\x11pawl.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpawl/common/v1/failure.proto\x1a\x17pawl/plan/v1/plan.proto\x1a\x1cpawl/scheduler/v1/task.proto\"\xa8\x01\n\x0bWorkRequest\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x18.pawl.scheduler.v1.Hello\x12.\n\x07reports\x18\x02 \x03(\x0b\x32\x1d.pawl.scheduler.v1.StepReport\x12/\n\theartbeat\x18\x03 \x01(\x0b\x32\x1c.pawl.scheduler.v1.Heartbeat\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\"\x93\x01\n\x05Hello\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\r\n\x05slots\x18\x03 \x01(\x05\x12$\n\x05tools\x18\x04 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12/\n\x07running\x18\x05 \x03(\x0b\x32\x1e.pawl.scheduler.v1.RunningTask\"Q\n\x0bRunningTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\x05\x12\x1c\n\x14last_acked_report_id\x18\x03 \x01(\x03\"\x0b\n\tHeartbeat\"\xd9\x01\n\nStepReport\x12\x11\n\treport_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x13\n\x0blease_token\x18\x03 \x01(\x05\x12\x31\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1f.pawl.scheduler.v1.StepFinished\x12\x1f\n\x12started_step_index\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\'\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x1a.pawl.scheduler.v1.TaskEndB\x15\n\x13_started_step_index\"\xe6\x01\n\x0cStepFinished\x12\x12\n\nstep_index\x18\x01 \x01(\x05\x12\x1b\n\x13resolved_input_json\x18\x02 \x01(\t\x12\x18\n\x0boutput_json\x18\x03 \x01(\tH\x00\x88\x01\x01\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x17.pawl.common.v1.Failure\x12\x11\n\tstep_hash\x18\x05 \x01(\t\x12\x1c\n\x14schema_failures_json\x18\x06 \x01(\t\x12\x10\n\x08\x63ost_usd\x18\x07 \x01(\x01\x12\x0e\n\x06tokens\x18\x08 \x01(\x03\x42\x0e\n\x0c_output_json\"`\n\x07TaskEnd\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.pawl.scheduler.v1.TaskState\x12(\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x17.pawl.common.v1.Failure\"\xcd\x01\n\x0cWorkResponse\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1d.pawl.scheduler.v1.HelloReply\x12\x32\n\x0b\x61ssignments\x18\x02 \x03(\x0b\x32\x1d.pawl.scheduler.v1.Assignment\x12$\n\x04\x61\x63ks\x18\x03 \x03(\x0b\x32\x16.pawl.scheduler.v1.Ack\x12&\n\x05stops\x18\x04 \x03(\x0b\x32\x17.pawl.scheduler.v1.Stop\x12\r\n\x05\x64rain\x18\x05 \x01(\x08\"Q\n\nHelloReply\x12\x15\n\rkeep_task_ids\x18\x01 \x03(\t\x12\x15\n\rstop_task_ids\x18\x02 \x03(\t\x12\x15\n\rlease_seconds\x18\x03 \x01(\x01\"\x94\x03\n\nAssignment\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0blease_token\x18\x03 \x01(\x05\x12 \n\x04plan\x18\x04 \x01(\x0b\x32\x12.pawl.plan.v1.Plan\x12\'\n\x08tool_set\x18\x05 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12\x17\n\x0ftask_input_json\x18\x06 \x01(\t\x12\x11\n\tplan_hash\x18\x07 \x01(\t\x12\x1a\n\x12\x63losed_output_json\x18\x08 \x03(\t\x12\x16\n\x0elast_step_hash\x18\t \x01(\t\x12\x14\n\x0cseconds_left\x18\n \x01(\x01\x12.\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04mode\x18\x0c \x01(\t\x12\x13\n\x0btraceparent\x18\r \x01(\t\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x13\n\x0btokens_used\x18\x0f \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x10 \x01(\x01\"W\n\x03\x41\x63k\x12\x11\n\treport_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12,\n\x06status\x18\x03 \x01(\x0e\x32\x1c.pawl.scheduler.v1.AckStatus\"L\n\x04Stop\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ncel\x18\x04 \x01(\x08*\x99\x01\n\tAckStatus\x12\x1a\n\x16\x41\x43K_STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rACK_STATUS_OK\x10\x01\x12\x13\n\x0f\x41\x43K_STATUS_SEEN\x10\x02\x12\x1a\n\x16\x41\x43K_STATUS_STALE_LEASE\x10\x03\x12\x13\n\x0f\x41\x43K_STATUS_LATE\x10\x04\x12\x17\n\x13\x41\x43K_STATUS_TERMINAL\x10\x05\x32Z\n\x0bWorkService\x12K\n\x04Work\x12\x1e.pawl.scheduler.v1.WorkRequest\x1a\x1f.pawl.scheduler.v1.WorkResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pawl/scheduler/v1/work_service.proto\x12\x11pawl.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpawl/common/v1/failure.proto\x1a\x17pawl/plan/v1/plan.proto\x1a\x1cpawl/scheduler/v1/task.proto\"%\n\x11JudgeBootsRequest\x12\x10\n\x08\x62oot_ids\x18\x01 \x03(\t\"4\n\x12JudgeBootsResponse\x12\r\n\x05\x65nded\x18\x01 \x03(\t\x12\x0f\n\x07unknown\x18\x02 \x03(\t\"\xa8\x01\n\x0bWorkRequest\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x18.pawl.scheduler.v1.Hello\x12.\n\x07reports\x18\x02 \x03(\x0b\x32\x1d.pawl.scheduler.v1.StepReport\x12/\n\theartbeat\x18\x03 \x01(\x0b\x32\x1c.pawl.scheduler.v1.Heartbeat\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\"\x93\x01\n\x05Hello\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\r\n\x05slots\x18\x03 \x01(\x05\x12$\n\x05tools\x18\x04 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12/\n\x07running\x18\x05 \x03(\x0b\x32\x1e.pawl.scheduler.v1.RunningTask\"Q\n\x0bRunningTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\x05\x12\x1c\n\x14last_acked_report_id\x18\x03 \x01(\x03\"\x0b\n\tHeartbeat\"\xd9\x01\n\nStepReport\x12\x11\n\treport_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x13\n\x0blease_token\x18\x03 \x01(\x05\x12\x31\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1f.pawl.scheduler.v1.StepFinished\x12\x1f\n\x12started_step_index\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\'\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x1a.pawl.scheduler.v1.TaskEndB\x15\n\x13_started_step_index\"\xe6\x01\n\x0cStepFinished\x12\x12\n\nstep_index\x18\x01 \x01(\x05\x12\x1b\n\x13resolved_input_json\x18\x02 \x01(\t\x12\x18\n\x0boutput_json\x18\x03 \x01(\tH\x00\x88\x01\x01\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x17.pawl.common.v1.Failure\x12\x11\n\tstep_hash\x18\x05 \x01(\t\x12\x1c\n\x14schema_failures_json\x18\x06 \x01(\t\x12\x10\n\x08\x63ost_usd\x18\x07 \x01(\x01\x12\x0e\n\x06tokens\x18\x08 \x01(\x03\x42\x0e\n\x0c_output_json\"`\n\x07TaskEnd\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.pawl.scheduler.v1.TaskState\x12(\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x17.pawl.common.v1.Failure\"\xcd\x01\n\x0cWorkResponse\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1d.pawl.scheduler.v1.HelloReply\x12\x32\n\x0b\x61ssignments\x18\x02 \x03(\x0b\x32\x1d.pawl.scheduler.v1.Assignment\x12$\n\x04\x61\x63ks\x18\x03 \x03(\x0b\x32\x16.pawl.scheduler.v1.Ack\x12&\n\x05stops\x18\x04 \x03(\x0b\x32\x17.pawl.scheduler.v1.Stop\x12\r\n\x05\x64rain\x18\x05 \x01(\x08\"Q\n\nHelloReply\x12\x15\n\rkeep_task_ids\x18\x01 \x03(\t\x12\x15\n\rstop_task_ids\x18\x02 \x03(\t\x12\x15\n\rlease_seconds\x18\x03 \x01(\x01\"\x94\x03\n\nAssignment\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0blease_token\x18\x03 \x01(\x05\x12 \n\x04plan\x18\x04 \x01(\x0b\x32\x12.pawl.plan.v1.Plan\x12\'\n\x08tool_set\x18\x05 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12\x17\n\x0ftask_input_json\x18\x06 \x01(\t\x12\x11\n\tplan_hash\x18\x07 \x01(\t\x12\x1a\n\x12\x63losed_output_json\x18\x08 \x03(\t\x12\x16\n\x0elast_step_hash\x18\t \x01(\t\x12\x14\n\x0cseconds_left\x18\n \x01(\x01\x12.\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04mode\x18\x0c \x01(\t\x12\x13\n\x0btraceparent\x18\r \x01(\t\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x13\n\x0btokens_used\x18\x0f \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x10 \x01(\x01\"W\n\x03\x41\x63k\x12\x11\n\treport_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12,\n\x06status\x18\x03 \x01(\x0e\x32\x1c.pawl.scheduler.v1.AckStatus\"L\n\x04Stop\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ncel\x18\x04 \x01(\x08*\x99\x01\n\tAckStatus\x12\x1a\n\x16\x41\x43K_STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rACK_STATUS_OK\x10\x01\x12\x13\n\x0f\x41\x43K_STATUS_SEEN\x10\x02\x12\x1a\n\x16\x41\x43K_STATUS_STALE_LEASE\x10\x03\x12\x13\n\x0f\x41\x43K_STATUS_LATE\x10\x04\x12\x17\n\x13\x41\x43K_STATUS_TERMINAL\x10\x05\x32\xb5\x01\n\x0bWorkService\x12K\n\x04Work\x12\x1e.pawl.scheduler.v1.WorkRequest\x1a\x1f.pawl.scheduler.v1.WorkResponse(\x01\x30\x01\x12Y\n\nJudgeBoots\x12$.pawl.scheduler.v1.JudgeBootsRequest\x1a%.pawl.scheduler.v1.JudgeBootsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pawl.scheduler.v1.work_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACKSTATUS']._serialized_start=2011
-  _globals['_ACKSTATUS']._serialized_end=2164
-  _globals['_WORKREQUEST']._serialized_start=178
-  _globals['_WORKREQUEST']._serialized_end=346
-  _globals['_HELLO']._serialized_start=349
-  _globals['_HELLO']._serialized_end=496
-  _globals['_RUNNINGTASK']._serialized_start=498
-  _globals['_RUNNINGTASK']._serialized_end=579
-  _globals['_HEARTBEAT']._serialized_start=581
-  _globals['_HEARTBEAT']._serialized_end=592
-  _globals['_STEPREPORT']._serialized_start=595
-  _globals['_STEPREPORT']._serialized_end=812
-  _globals['_STEPFINISHED']._serialized_start=815
-  _globals['_STEPFINISHED']._serialized_end=1045
-  _globals['_TASKEND']._serialized_start=1047
-  _globals['_TASKEND']._serialized_end=1143
-  _globals['_WORKRESPONSE']._serialized_start=1146
-  _globals['_WORKRESPONSE']._serialized_end=1351
-  _globals['_HELLOREPLY']._serialized_start=1353
-  _globals['_HELLOREPLY']._serialized_end=1434
-  _globals['_ASSIGNMENT']._serialized_start=1437
-  _globals['_ASSIGNMENT']._serialized_end=1841
-  _globals['_ACK']._serialized_start=1843
-  _globals['_ACK']._serialized_end=1930
-  _globals['_STOP']._serialized_start=1932
-  _globals['_STOP']._serialized_end=2008
-  _globals['_WORKSERVICE']._serialized_start=2166
-  _globals['_WORKSERVICE']._serialized_end=2256
+  _globals['_ACKSTATUS']._serialized_start=2104
+  _globals['_ACKSTATUS']._serialized_end=2257
+  _globals['_JUDGEBOOTSREQUEST']._serialized_start=177
+  _globals['_JUDGEBOOTSREQUEST']._serialized_end=214
+  _globals['_JUDGEBOOTSRESPONSE']._serialized_start=216
+  _globals['_JUDGEBOOTSRESPONSE']._serialized_end=268
+  _globals['_WORKREQUEST']._serialized_start=271
+  _globals['_WORKREQUEST']._serialized_end=439
+  _globals['_HELLO']._serialized_start=442
+  _globals['_HELLO']._serialized_end=589
+  _globals['_RUNNINGTASK']._serialized_start=591
+  _globals['_RUNNINGTASK']._serialized_end=672
+  _globals['_HEARTBEAT']._serialized_start=674
+  _globals['_HEARTBEAT']._serialized_end=685
+  _globals['_STEPREPORT']._serialized_start=688
+  _globals['_STEPREPORT']._serialized_end=905
+  _globals['_STEPFINISHED']._serialized_start=908
+  _globals['_STEPFINISHED']._serialized_end=1138
+  _globals['_TASKEND']._serialized_start=1140
+  _globals['_TASKEND']._serialized_end=1236
+  _globals['_WORKRESPONSE']._serialized_start=1239
+  _globals['_WORKRESPONSE']._serialized_end=1444
+  _globals['_HELLOREPLY']._serialized_start=1446
+  _globals['_HELLOREPLY']._serialized_end=1527
+  _globals['_ASSIGNMENT']._serialized_start=1530
+  _globals['_ASSIGNMENT']._serialized_end=1934
+  _globals['_ACK']._serialized_start=1936
+  _globals['_ACK']._serialized_end=2023
+  _globals['_STOP']._serialized_start=2025
+  _globals['_STOP']._serialized_end=2101
+  _globals['_WORKSERVICE']._serialized_start=2260
+  _globals['_WORKSERVICE']._serialized_end=2441
 # @@protoc_insertion_point(module_scope)

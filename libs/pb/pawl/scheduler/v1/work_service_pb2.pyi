@@ -60,6 +60,60 @@ ACK_STATUS_TERMINAL: AckStatus.ValueType  # 5
 Global___AckStatus: _TypeAlias = AckStatus  # noqa: Y015
 
 @_typing.final
+class JudgeBootsRequest(_message.Message):
+    """Boots of executors, as found on containers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def boot_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. UUIDs, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        boot_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_ids", b"boot_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JudgeBootsRequest: _TypeAlias = JudgeBootsRequest  # noqa: Y015
+
+@_typing.final
+class JudgeBootsResponse(_message.Message):
+    """What is known of them; those that live are not named."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDED_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ended(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Boots that have ended: they never get a lease again."""
+
+    @_builtins.property
+    def unknown(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Boots that nobody knows: they ended long ago, or have not said hello yet."""
+
+    def __init__(
+        self,
+        *,
+        ended: _abc.Iterable[_builtins.str] | None = ...,
+        unknown: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JudgeBootsResponse: _TypeAlias = JudgeBootsResponse  # noqa: Y015
+
+@_typing.final
 class WorkRequest(_message.Message):
     """From the executor. Any of the parts may be set."""
 

@@ -40,6 +40,11 @@ class WorkServiceStub:
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.WorkRequest.SerializeToString,
                 response_deserializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.WorkResponse.FromString,
                 _registered_method=True)
+        self.JudgeBoots = channel.unary_unary(
+                '/pawl.scheduler.v1.WorkService/JudgeBoots',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsResponse.FromString,
+                _registered_method=True)
 
 
 class WorkServiceServicer:
@@ -58,6 +63,15 @@ class WorkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def JudgeBoots(self, request, context):
+        """Say which boots hold no lease any more, so that what they left behind can be removed.
+
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED (executors only), INVALID_ARGUMENT, UNAVAILABLE (the database is away).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -65,6 +79,11 @@ def add_WorkServiceServicer_to_server(servicer, server):
                     servicer.Work,
                     request_deserializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.WorkRequest.FromString,
                     response_serializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.WorkResponse.SerializeToString,
+            ),
+            'JudgeBoots': grpc.unary_unary_rpc_method_handler(
+                    servicer.JudgeBoots,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -95,6 +114,33 @@ class WorkService:
             '/pawl.scheduler.v1.WorkService/Work',
             pawl_dot_scheduler_dot_v1_dot_work__service__pb2.WorkRequest.SerializeToString,
             pawl_dot_scheduler_dot_v1_dot_work__service__pb2.WorkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JudgeBoots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.WorkService/JudgeBoots',
+            pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsResponse.FromString,
             options,
             channel_credentials,
             insecure,

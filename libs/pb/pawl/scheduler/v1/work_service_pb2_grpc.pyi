@@ -41,6 +41,11 @@ class WorkServiceStub:
     INVALID_ARGUMENT (no hello first), FAILED_PRECONDITION (conflict: this boot has ended, start again under a
     new boot id) and UNAVAILABLE (draining, the database is away, or the boot has a newer stream).
     """
+    JudgeBoots: _grpc.UnaryUnaryMultiCallable[_work_service_pb2.JudgeBootsRequest, _work_service_pb2.JudgeBootsResponse]
+    """Say which boots hold no lease any more, so that what they left behind can be removed.
+
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED (executors only), INVALID_ARGUMENT, UNAVAILABLE (the database is away).
+    """
 
 @_typing.type_check_only
 class WorkServiceAsyncStub(WorkServiceStub):
@@ -54,6 +59,11 @@ class WorkServiceAsyncStub(WorkServiceStub):
     is said in its ack; the stream ends only for UNAUTHENTICATED, PERMISSION_DENIED (executors only),
     INVALID_ARGUMENT (no hello first), FAILED_PRECONDITION (conflict: this boot has ended, start again under a
     new boot id) and UNAVAILABLE (draining, the database is away, or the boot has a newer stream).
+    """
+    JudgeBoots: _aio.UnaryUnaryMultiCallable[_work_service_pb2.JudgeBootsRequest, _work_service_pb2.JudgeBootsResponse]  # type: ignore[assignment]
+    """Say which boots hold no lease any more, so that what they left behind can be removed.
+
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED (executors only), INVALID_ARGUMENT, UNAVAILABLE (the database is away).
     """
 
 class WorkServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +81,17 @@ class WorkServiceServicer(metaclass=_abc_1.ABCMeta):
         is said in its ack; the stream ends only for UNAUTHENTICATED, PERMISSION_DENIED (executors only),
         INVALID_ARGUMENT (no hello first), FAILED_PRECONDITION (conflict: this boot has ended, start again under a
         new boot id) and UNAVAILABLE (draining, the database is away, or the boot has a newer stream).
+        """
+
+    @_abc_1.abstractmethod
+    def JudgeBoots(
+        self,
+        request: _work_service_pb2.JudgeBootsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_work_service_pb2.JudgeBootsResponse, _abc.Awaitable[_work_service_pb2.JudgeBootsResponse]]:
+        """Say which boots hold no lease any more, so that what they left behind can be removed.
+
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED (executors only), INVALID_ARGUMENT, UNAVAILABLE (the database is away).
         """
 
 def add_WorkServiceServicer_to_server(servicer: WorkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
