@@ -9,7 +9,6 @@ from services.executor.sandbox.model import MIB
 
 USER_ID = 65534
 TMP_BYTES = 16 * MIB
-SHARED_MEMORY_BYTES = 4096
 GUEST = "/sandbox/guest"
 
 _NAMESPACES = ("user", "ipc", "pid", "net", "uts")
@@ -29,6 +28,7 @@ _ENVIRONMENT = {
 
 # What comes in /usr besides the system's own: other programs, other packages.
 _LEFT_OUT = ("/usr/local", "/usr/src", "/usr/lib/python3/dist-packages")
+_DEVICES = ("full", "null", "random", "urandom", "zero")
 _BESIDE_USR = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -76,8 +76,9 @@ def _system(host: Path) -> list[str]:
     for path in _LEFT_OUT:
         if (host / path.removeprefix("/")).is_dir():
             found += ["--tmpfs", path, "--remount-ro", path]
-    found += ["--proc", "/proc", "--dev", "/dev"]
-    found += ["--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - inside
+    found += ["--proc", "/proc", "--remount-ro", "/proc", "--tmpfs", "/dev"]
+    for name in _DEVICES:
+        found += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     found += ["--size", str(TMP_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 - inside
     return found
 
@@ -87,6 +88,6 @@ def _guest(files: Iterable[tuple[str, int]]) -> list[str]:
     found: list[str] = []
     for name, descriptor in files:
         found += ["--perms", "0444", "--file", str(descriptor), f"{GUEST}/{name}"]
-    for path in ("/dev/shm", "/dev", "/"):  # noqa: S108 - inside
+    for path in ("/dev", "/"):
         found += ["--remount-ro", path]
     return found

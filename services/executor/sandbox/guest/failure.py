@@ -21,11 +21,10 @@ _FILE_LIMITS = {errno.EFBIG, errno.ENOSPC, errno.EDQUOT}
 
 def failure_code(raised: BaseException) -> str:
     """The word for how code failed that raised this."""
-    if isinstance(raised, MemoryError):
+    number = raised.errno if isinstance(raised, OSError) else None
+    if isinstance(raised, MemoryError) or number == errno.ENOMEM:
         return "MEMORY_LIMIT"
-    if isinstance(raised, OSError) and raised.errno in _FILE_LIMITS:
-        return "FILE_LIMIT"
-    return "CODE_ERROR"
+    return "FILE_LIMIT" if number in _FILE_LIMITS else "CODE_ERROR"
 
 
 def described(raised: BaseException) -> dict[str, Any]:

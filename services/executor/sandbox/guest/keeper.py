@@ -3,6 +3,7 @@
 import gc
 import os
 import platform
+import resource
 import select
 import signal
 import sys
@@ -65,6 +66,7 @@ def main() -> int:
         return 2
     # The child, of the same user, may not look into this process nor write to what it has open.
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control, null = os.dup(1), os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 1)

@@ -16,6 +16,7 @@ from . import bounds, libc, syscall_filter
 from .chance import settle_chance
 from .clock import stop_clock
 from .failure import STEP, described, failure_code, line_of
+from .fence import fence_files
 from .frames import write_all
 from .request import Request
 from .result import ResultTooLargeError, result_text
@@ -32,6 +33,9 @@ _ENVIRONMENT = {
     "PYTHONUTF8": "1",
     "TZ": "UTC",
 }
+
+_PACKAGES = ("dist-packages", "site-packages")
+"""What happens to be installed beside Python is not part of it."""
 
 Report = dict[str, Any]
 
@@ -61,10 +65,13 @@ def _become_step(request: Request) -> None:
     os.environ.clear()
     os.environ.update(_ENVIRONMENT)
     os.chdir("/tmp")
+    sys.argv = [STEP]
+    sys.path[:] = [path for path in sys.path if not path.endswith(_PACKAGES)]
     settle_chance(request.seed)
     stop_clock(request.now)
     _forget_guest()
     gc.collect()
+    fence_files()
     bounds.bound(request.limits)
     syscall_filter.install(os.getpid())
 
@@ -82,7 +89,6 @@ def _run(request: Request) -> str:
     main = types.ModuleType("__main__")
     main.__dict__["input_data"] = request.input
     sys.modules["__main__"] = main
-    sys.argv = [STEP]
     source = request.code
     linecache.cache[STEP] = (len(source), None, source.splitlines(keepends=True), STEP)
     failed: BaseException | None = None
