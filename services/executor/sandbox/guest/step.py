@@ -93,10 +93,9 @@ def _run(request: Request) -> str:
     linecache.cache[STEP] = (len(source), None, source.splitlines(keepends=True), STEP)
     failed: BaseException | None = None
     try:
-        _execute(source, main.__dict__)
+        _execute(source, main.__dict__, restore)
     except BaseException as error:  # noqa: BLE001 - it is reported
         failed = error
-    restore()
     if failed is None:
         try:
             text = result_text(main.__dict__.get("result"), max_bytes=request.limits.result_bytes)
@@ -106,13 +105,22 @@ def _run(request: Request) -> str:
     return json.dumps(_report(failed))
 
 
-def _execute(source: str, namespace: dict[str, Any]) -> None:
+def _execute(source: str, namespace: dict[str, Any], restore: Callable[[], None]) -> None:
     try:
         code = compile(source, STEP, "exec", dont_inherit=True)
     except MemoryError:
         raise SyntaxError("the code is nested too deeply") from None
+    untrace, unprofile = sys.settrace, sys.setprofile
     try:
-        exec(code, namespace)  # noqa: S102 - it is what this process is for
+        try:
+            exec(code, namespace)  # noqa: S102 - it is what this process is for
+        finally:
+            # Without any name of builtins, nor a call that Python would trace.
+            try:
+                untrace(None)
+                unprofile(None)
+            finally:
+                restore()
     except SystemExit as end:
         if end.code not in {None, 0}:
             raise
@@ -125,8 +133,6 @@ def _restorer() -> Callable[[], None]:
 
     def restore() -> None:
         put_back(names)
-        sys.settrace(None)
-        sys.setprofile(None)
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.setrecursionlimit(recursion)
         for stream in (sys.stdout, sys.stderr, *own_streams):
