@@ -7,7 +7,6 @@ import json
 import shutil
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -136,30 +135,3 @@ def _bubblewrap() -> Backend:
 def frame(body: bytes) -> bytes:
     """A body as it goes over a pipe."""
     return struct.pack(">I", len(body)) + body
-
-
-def processes_below(ancestor: int) -> set[tuple[int, int]]:
-    """The processes that descend from one, each with the moment of its start."""
-    parents: dict[int, tuple[int, int]] = {}
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit():
-            try:
-                facts = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            except OSError:
-                continue  # it has ended meanwhile
-            if facts[0] != "Z":
-                parents[int(place.name)] = int(facts[1]), int(facts[19])
-    return {
-        (process, started)
-        for process, (_, started) in parents.items()
-        if ancestor in _line(process, parents)
-    }
-
-
-def _line(process: int, parents: dict[int, tuple[int, int]]) -> list[int]:
-    """Its parent, that one's parent, and so on."""
-    found = []
-    while process in parents:
-        process = parents[process][0]
-        found.append(process)
-    return found

@@ -8,7 +8,8 @@ import pytest
 
 from tests.sandbox import attacks, attacks_on_guest, attacks_on_host
 from tests.sandbox.attacks import Attack
-from tests.sandbox.guest_world import GuestWorld, processes_below
+from tests.sandbox.guest_world import GuestWorld
+from tests.sandbox.process_table import processes_below
 
 TABLE = [
     pytest.param(attack, id=f"{group}-{attack.name}")
