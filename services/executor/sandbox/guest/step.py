@@ -1,7 +1,6 @@
 """The child: it bounds itself, runs the code and reports how that went."""
 
 import builtins
-import gc
 import json
 import linecache
 import os
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 from . import bounds, libc, syscall_filter
 from .chance import settle_chance
 from .clock import stop_clock
-from .failure import STEP, described, failure_code, line_of
+from .failure import STEP, described, failure_code, line_of, type_name
 from .fence import fence_files
 from .frames import write_all
 from .request import Request
@@ -70,7 +69,6 @@ def _become_step(request: Request) -> None:
     settle_chance(request.seed)
     stop_clock(request.now)
     _forget_guest()
-    gc.collect()
     fence_files()
     bounds.bound(request.limits)
     syscall_filter.install(os.getpid())
@@ -151,5 +149,10 @@ def _report(failed: BaseException) -> Report:
     try:
         error = described(failed)
     except BaseException:  # noqa: BLE001 - an exception that cannot be told is told briefly
-        error = {"type": "Exception", "message": "", "line": line_of(failed), "traceback": ""}
+        error = {
+            "type": type_name(failed),
+            "message": "",
+            "line": line_of(failed),
+            "traceback": "",
+        }
     return {"ok": False, "code": code, "error": error}
