@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,16 @@ async def test_guest_ends_without_answer_to_what_is_no_request(
 
     assert answer is None
     assert (await guest.death()).exit_code == 2
+
+
+@pytest.mark.parametrize("changes", [{"now": 1e300}, {"file_bytes": 2**70}])
+async def test_guest_that_cannot_be_set_up_runs_no_code(
+    guests: GuestWorld, changes: dict[str, Any]
+) -> None:
+    answer = await guests.run("print('ran')", **changes)
+
+    assert (answer["ok"], answer["code"], answer["stdout"]) == (False, "SANDBOX_ERROR", "")
+    assert "OverflowError" in answer["error"]["message"]
 
 
 async def test_answer_longer_than_allowed_is_refused(guests: GuestWorld) -> None:

@@ -106,6 +106,7 @@ class BubblewrapBackend:
     async def _spawn(self) -> tuple[Process, int]:
         """A process of bwrap, and a descriptor from which to read what it says of the guest."""
         info, info_end = os.pipe()
+        os.set_blocking(info, False)
         with ExitStack() as while_starting:
             while_starting.callback(os.close, info_end)
             files: list[tuple[str, int]] = []
@@ -191,9 +192,12 @@ class BubblewrapGuest:
         if body is None:
             raise SandboxUnavailable(refusal(await self._complaints()))
         self.python = _python_version(body)
-        # bwrap has said all before it lets the guest begin.
-        said = os.read(self._info, _INFO_BYTES)
-        self._guest_handle = os.pidfd_open(json.loads(said)["child-pid"])
+        try:
+            # bwrap has said all before it lets the guest begin.
+            said = json.loads(os.read(self._info, _INFO_BYTES))
+            self._guest_handle = os.pidfd_open(said["child-pid"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SandboxUnavailable(f"nobody knows the process of a guest: {error}") from error
 
     async def ask(self, request: bytes, *, max_answer_bytes: int) -> bytes | None:
         """As Guest.ask."""
@@ -220,6 +224,7 @@ class BubblewrapGuest:
 
     async def _remove(self) -> None:
         """Kill process 1 inside: bwrap sees it end when all that it had is gone."""
+        _given(self._process.stdin).close()
         if self._guest_handle is None:
             with suppress(ProcessLookupError):
                 self._process.kill()
@@ -230,7 +235,6 @@ class BubblewrapGuest:
         os.close(self._info)
         complaints = await self._complaints()
         await self._process.wait()
-        _given(self._process.stdin).close()
         if complaints and self.python:
             log.warning("guest complained", stderr=complaints)
 

@@ -54,6 +54,7 @@ LOOK_SECONDS = 0.1
 TMP_FILES = 1024
 """More files than that in /tmp end the code, where the file system itself has no such bound."""
 
+_PIECE_BYTES = 4096
 _REPORT_TO = 63
 _REPORT_ROOM_BYTES = 64 * 2**10
 """In a report, for an error and for what stands around a result."""
@@ -159,8 +160,10 @@ class _Watch:
             ready, _, _ = select.select(
                 [0, self._wake, *open_ones], [], [], min(left, LOOK_SECONDS)
             )
-            if 0 in ready and not os.read(0, 2**16):
+            if 0 in ready and not os.read(0, _PIECE_BYTES):
                 return False
+            if self._wake in ready:
+                os.read(self._wake, _PIECE_BYTES)
             self._look()
         return True
 
