@@ -75,6 +75,13 @@ TAMPERING = [
         found=[1],
     ),
     Attack(
+        name="no-json-and-raise",
+        code="import json\njson.dumps = json.JSONEncoder.encode = None\n1 / 0",
+        word="CODE_ERROR",
+        type="ZeroDivisionError",
+        line=3,
+    ),
+    Attack(
         name="other-stdout",
         code="import io, sys\nsys.stdout = io.StringIO()\nprint(1); result = 1",
         found=1,

@@ -1,17 +1,14 @@
 """The child: it bounds itself, runs the code and reports how that went."""
 
-import builtins
-import json
 import linecache
 import os
 import signal
 import sys
 import types
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from . import bounds, libc, syscall_filter
+from .aftermath import Aftermath
 from .chance import settle_chance
 from .clock import stop_clock
 from .failure import STEP, described, failure_code, line_of, type_name
@@ -35,6 +32,9 @@ _ENVIRONMENT = {
 
 _PACKAGES = ("dist-packages", "site-packages")
 """What happens to be installed beside Python is not part of it."""
+
+_REPORT_BYTES = 64 * 2**10
+"""More than the longest texts of an error."""
 
 Report = dict[str, Any]
 
@@ -83,7 +83,7 @@ def _forget_guest() -> None:
 
 def _run(request: Request) -> str:
     """The report on it, as JSON."""
-    restore = _restorer()
+    aftermath = Aftermath()
     main = types.ModuleType("__main__")
     main.__dict__["input_data"] = request.input
     sys.modules["__main__"] = main
@@ -91,7 +91,7 @@ def _run(request: Request) -> str:
     linecache.cache[STEP] = (len(source), None, source.splitlines(keepends=True), STEP)
     failed: BaseException | None = None
     try:
-        _execute(source, main.__dict__, restore)
+        _execute(source, main.__dict__, aftermath)
     except BaseException as error:  # noqa: BLE001 - it is reported
         failed = error
     if failed is None:
@@ -100,44 +100,33 @@ def _run(request: Request) -> str:
             return f'{{"ok":true,"result":{text}}}'
         except BaseException as error:  # noqa: BLE001 - it is reported
             failed = error
-    return json.dumps(_report(failed))
+    report = _report(failed)
+    if report["code"] == "MEMORY_LIMIT" and report["error"]["line"] is None:
+        report["error"]["line"] = aftermath.line
+    return result_text(report, max_bytes=_REPORT_BYTES)
 
 
-def _execute(source: str, namespace: dict[str, Any], restore: Callable[[], None]) -> None:
+def _execute(source: str, namespace: dict[str, Any], aftermath: Aftermath) -> None:
     try:
         code = compile(source, STEP, "exec", dont_inherit=True)
     except MemoryError:
         raise SyntaxError("the code is nested too deeply") from None
-    untrace, unprofile = sys.settrace, sys.setprofile
+    sys.settrace(aftermath.see)
+    release, untrace, unprofile = aftermath.release, sys.settrace, sys.setprofile
     try:
         try:
             exec(code, namespace)  # noqa: S102 - it is what this process is for
         finally:
             # Without any name of builtins, nor a call that Python would trace.
+            release()
             try:
                 untrace(None)
                 unprofile(None)
             finally:
-                restore()
+                aftermath.restore()
     except SystemExit as end:
         if end.code not in {None, 0}:
             raise
-
-
-def _restorer() -> Callable[[], None]:
-    """What brings back, after the code, all that a report needs and code may have changed."""
-    names, recursion = dict(builtins.__dict__), sys.getrecursionlimit()
-    put_back, own_streams = builtins.__dict__.update, (sys.stdout, sys.stderr)
-
-    def restore() -> None:
-        put_back(names)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        sys.setrecursionlimit(recursion)
-        for stream in (sys.stdout, sys.stderr, *own_streams):
-            with suppress(Exception):
-                stream.flush()
-
-    return restore
 
 
 def _report(failed: BaseException) -> Report:
