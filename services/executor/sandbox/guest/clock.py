@@ -15,10 +15,10 @@ _STANDING = {
 
 def stop_clock(now: float) -> None:
     """Let the wall clock say `now`, in seconds since 1970, for ever. Monotonic clocks run on."""
-    nanoseconds = round(now * 1_000_000_000)
-    seconds = nanoseconds / 1_000_000_000
-    _stop_time(seconds, nanoseconds)
-    _stop_datetime(seconds)
+    whole = int(now)
+    nanoseconds = whole * 1_000_000_000 + round((now - whole) * 1_000_000_000)
+    _stop_time(now, nanoseconds)
+    _stop_datetime(now)
 
 
 def _stop_time(seconds: float, nanoseconds: int) -> None:

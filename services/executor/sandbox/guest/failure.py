@@ -21,25 +21,28 @@ _FILE_LIMITS = {errno.EFBIG, errno.ENOSPC, errno.EDQUOT}
 
 def failure_code(raised: BaseException) -> str:
     """The word for how code failed that raised this."""
-    if isinstance(raised, MemoryError):
+    number = raised.errno if isinstance(raised, OSError) else None
+    if isinstance(raised, MemoryError) or number == errno.ENOMEM:
         return "MEMORY_LIMIT"
-    if isinstance(raised, OSError) and raised.errno in _FILE_LIMITS:
-        return "FILE_LIMIT"
-    return "CODE_ERROR"
+    return "FILE_LIMIT" if number in _FILE_LIMITS else "CODE_ERROR"
 
 
 def described(raised: BaseException) -> dict[str, Any]:
     """Type, message, line and traceback of it. Raises whatever a hostile exception makes it to."""
     summary = traceback.TracebackException.from_exception(raised, limit=-_FRAMES)
     _keep_own_lines(summary)
-    name = type.__dict__["__name__"].__get__(type(raised))
     message = raised.msg if isinstance(raised, SyntaxError) else _message(raised)
     return {
-        "type": _text(name)[:TYPE_CHARACTERS],
+        "type": type_name(raised),
         "message": _text(message)[:MESSAGE_CHARACTERS],
         "line": line_of(raised),
         "traceback": _bounded(_text("".join(summary.format()))),
     }
+
+
+def type_name(raised: BaseException) -> str:
+    """The name of its class, whatever a metaclass says of that."""
+    return _text(type.__dict__["__name__"].__get__(type(raised)))[:TYPE_CHARACTERS]
 
 
 def line_of(raised: BaseException) -> int | None:

@@ -3,6 +3,7 @@
 import gc
 import os
 import platform
+import resource
 import select
 import signal
 import sys
@@ -53,6 +54,7 @@ LOOK_SECONDS = 0.1
 TMP_FILES = 1024
 """More files than that in /tmp end the code, where the file system itself has no such bound."""
 
+_PIECE_BYTES = 4096
 _REPORT_TO = 63
 _REPORT_ROOM_BYTES = 64 * 2**10
 """In a report, for an error and for what stands around a result."""
@@ -65,6 +67,7 @@ def main() -> int:
         return 2
     # The child, of the same user, may not look into this process nor write to what it has open.
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control, null = os.dup(1), os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 1)
@@ -157,8 +160,10 @@ class _Watch:
             ready, _, _ = select.select(
                 [0, self._wake, *open_ones], [], [], min(left, LOOK_SECONDS)
             )
-            if 0 in ready and not os.read(0, 2**16):
+            if 0 in ready and not os.read(0, _PIECE_BYTES):
                 return False
+            if self._wake in ready:
+                os.read(self._wake, _PIECE_BYTES)
             self._look()
         return True
 

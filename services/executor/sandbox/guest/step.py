@@ -1,21 +1,18 @@
 """The child: it bounds itself, runs the code and reports how that went."""
 
-import builtins
-import gc
-import json
 import linecache
 import os
 import signal
 import sys
 import types
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from . import bounds, libc, syscall_filter
+from .aftermath import Aftermath
 from .chance import settle_chance
 from .clock import stop_clock
-from .failure import STEP, described, failure_code, line_of
+from .failure import STEP, described, failure_code, line_of, type_name
+from .fence import fence_files
 from .frames import write_all
 from .request import Request
 from .result import ResultTooLargeError, result_text
@@ -32,6 +29,12 @@ _ENVIRONMENT = {
     "PYTHONUTF8": "1",
     "TZ": "UTC",
 }
+
+_PACKAGES = ("dist-packages", "site-packages")
+"""What happens to be installed beside Python is not part of it."""
+
+_REPORT_BYTES = 64 * 2**10
+"""More than the longest texts of an error."""
 
 Report = dict[str, Any]
 
@@ -61,10 +64,12 @@ def _become_step(request: Request) -> None:
     os.environ.clear()
     os.environ.update(_ENVIRONMENT)
     os.chdir("/tmp")
+    sys.argv = [STEP]
+    sys.path[:] = [path for path in sys.path if not path.endswith(_PACKAGES)]
     settle_chance(request.seed)
     stop_clock(request.now)
     _forget_guest()
-    gc.collect()
+    fence_files()
     bounds.bound(request.limits)
     syscall_filter.install(os.getpid())
 
@@ -78,56 +83,50 @@ def _forget_guest() -> None:
 
 def _run(request: Request) -> str:
     """The report on it, as JSON."""
-    restore = _restorer()
+    aftermath = Aftermath()
     main = types.ModuleType("__main__")
     main.__dict__["input_data"] = request.input
     sys.modules["__main__"] = main
-    sys.argv = [STEP]
     source = request.code
     linecache.cache[STEP] = (len(source), None, source.splitlines(keepends=True), STEP)
     failed: BaseException | None = None
     try:
-        _execute(source, main.__dict__)
+        _execute(source, main.__dict__, aftermath)
     except BaseException as error:  # noqa: BLE001 - it is reported
         failed = error
-    restore()
     if failed is None:
         try:
             text = result_text(main.__dict__.get("result"), max_bytes=request.limits.result_bytes)
             return f'{{"ok":true,"result":{text}}}'
         except BaseException as error:  # noqa: BLE001 - it is reported
             failed = error
-    return json.dumps(_report(failed))
+    report = _report(failed)
+    if report["code"] == "MEMORY_LIMIT" and report["error"]["line"] is None:
+        report["error"]["line"] = aftermath.line
+    return result_text(report, max_bytes=_REPORT_BYTES)
 
 
-def _execute(source: str, namespace: dict[str, Any]) -> None:
+def _execute(source: str, namespace: dict[str, Any], aftermath: Aftermath) -> None:
     try:
         code = compile(source, STEP, "exec", dont_inherit=True)
     except MemoryError:
         raise SyntaxError("the code is nested too deeply") from None
+    sys.settrace(aftermath.see)
+    release, untrace, unprofile = aftermath.release, sys.settrace, sys.setprofile
     try:
-        exec(code, namespace)  # noqa: S102 - it is what this process is for
+        try:
+            exec(code, namespace)  # noqa: S102 - it is what this process is for
+        finally:
+            # Without any name of builtins, nor a call that Python would trace.
+            release()
+            try:
+                untrace(None)
+                unprofile(None)
+            finally:
+                aftermath.restore()
     except SystemExit as end:
         if end.code not in {None, 0}:
             raise
-
-
-def _restorer() -> Callable[[], None]:
-    """What brings back, after the code, all that a report needs and code may have changed."""
-    names, recursion = dict(builtins.__dict__), sys.getrecursionlimit()
-    put_back, own_streams = builtins.__dict__.update, (sys.stdout, sys.stderr)
-
-    def restore() -> None:
-        put_back(names)
-        sys.settrace(None)
-        sys.setprofile(None)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        sys.setrecursionlimit(recursion)
-        for stream in (sys.stdout, sys.stderr, *own_streams):
-            with suppress(Exception):
-                stream.flush()
-
-    return restore
 
 
 def _report(failed: BaseException) -> Report:
@@ -139,5 +138,10 @@ def _report(failed: BaseException) -> Report:
     try:
         error = described(failed)
     except BaseException:  # noqa: BLE001 - an exception that cannot be told is told briefly
-        error = {"type": "Exception", "message": "", "line": line_of(failed), "traceback": ""}
+        error = {
+            "type": type_name(failed),
+            "message": "",
+            "line": line_of(failed),
+            "traceback": "",
+        }
     return {"ok": False, "code": code, "error": error}
