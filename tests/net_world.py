@@ -54,13 +54,17 @@ class HangingResolver:
 class LoopbackNetwork(httpcore2.AsyncNetworkBackend):
     """Leads every connection to `port` of loopback; `dialed` says where it was meant to go.
 
-    `dead` addresses refuse. Without a port everything refuses.
+    `dead` addresses refuse. Without a port everything refuses; with `only_loopback` everything but
+    loopback.
     """
 
-    def __init__(self, port: int | None = None, *, dead: Iterable[str] = ()) -> None:
+    def __init__(
+        self, port: int | None = None, *, dead: Iterable[str] = (), only_loopback: bool = False
+    ) -> None:
         self.dialed: list[tuple[str, int]] = []
         self._port = port
         self._dead = frozenset(dead)
+        self._only_loopback = only_loopback
         self._inner = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -73,7 +77,8 @@ class LoopbackNetwork(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         del local_address
         self.dialed.append((host, port))
-        if self._port is None or host in self._dead:
+        silent = self._only_loopback and not ip_address(host).is_loopback
+        if self._port is None or host in self._dead or silent:
             raise httpcore2.ConnectError("refused")
         return await self._inner.connect_tcp(
             "127.0.0.1", self._port, timeout=timeout, socket_options=socket_options

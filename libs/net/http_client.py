@@ -94,7 +94,6 @@ class HttpClient:
         Raises EgressDenied before anything is sent, ExchangeFailed for what then goes wrong. A
         cancellation closes the connection.
         """
-        self._rules.check_url(request.url)
         network = GuardedNetwork(self._rules, resolver=self._resolver, network=self._network)
         try:
             async with asyncio.timeout(bounds.seconds):

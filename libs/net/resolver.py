@@ -28,11 +28,11 @@ class SystemResolver:
     """Asks getaddrinfo, in threads of its own.
 
     It cannot be stopped: a lookup that hangs keeps its thread, but holds up neither other work that
-    is done in threads nor the end of the process. At most MAX_LOOKUPS are under way.
+    is done in threads nor the end of the process. At most `max_lookups` are under way.
     """
 
-    def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(MAX_LOOKUPS)
+    def __init__(self, *, max_lookups: int = MAX_LOOKUPS) -> None:
+        self._turns = asyncio.Semaphore(max_lookups)
 
     async def resolve(self, name: str) -> Sequence[IpAddress]:
         """Look the name up."""

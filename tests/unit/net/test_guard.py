@@ -174,7 +174,7 @@ async def test_the_system_knows_localhost_and_not_every_name() -> None:
 
 
 async def test_a_lookup_may_be_given_up() -> None:
-    resolver = SystemResolver()
+    resolver = SystemResolver(max_lookups=1)
     lookup = asyncio.create_task(resolver.resolve("localhost"))
     await asyncio.sleep(0)
 
