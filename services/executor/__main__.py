@@ -38,7 +38,7 @@ async def serve(stop: asyncio.Event) -> None:
     configure_logs("executor", level=settings.log_level)
     serve_metrics(settings.metrics_listen)
     try:
-        registry = load_tools()
+        registry = load_tools(egress=settings.egress)
     except BadTool as error:
         raise ConfigError(str(error)) from error
     channels = open_channels(

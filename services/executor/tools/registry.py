@@ -14,7 +14,10 @@ from importlib.metadata import EntryPoint, entry_points
 
 from libs.core.json_schema import SchemaRefused, Validator, compile_schema
 from libs.core.tool_spec import ToolRef, ToolSpec
+from libs.net.egress_rules import EgressRules
+from libs.net.http_client import HttpClient
 from services.executor.tools.artifact import ArtifactTool
+from services.executor.tools.http_request import HttpRequestTool
 from services.executor.tools.json_query import JsonQueryTool
 from services.executor.tools.math import MathTool
 from services.executor.tools.text_extract import TextExtractTool
@@ -23,6 +26,7 @@ from services.executor.tools.tool import Tool
 from services.executor.tools.wait import WaitTool
 
 ENTRY_POINT_GROUP = "pawl.tools"
+PUBLIC_ONLY = EgressRules()
 
 _NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,64}", re.ASCII)
@@ -95,10 +99,11 @@ class ToolRegistry:
         return self._offered.get(ref)
 
 
-def built_in_tools() -> tuple[Tool, ...]:
-    """The tools that Pawl ships."""
+def built_in_tools(*, egress: EgressRules = PUBLIC_ONLY) -> tuple[Tool, ...]:
+    """The tools that Pawl ships; `egress` says what those reach that use the network."""
     return (
         ArtifactTool(),
+        HttpRequestTool(HttpClient(egress)),
         JsonQueryTool(),
         MathTool(),
         TextExtractTool(),
@@ -107,12 +112,12 @@ def built_in_tools() -> tuple[Tool, ...]:
     )
 
 
-def load_tools() -> ToolRegistry:
+def load_tools(*, egress: EgressRules = PUBLIC_ONLY) -> ToolRegistry:
     """The shipped tools and the installed ones. Raises BadTool; whoever installs a broken tool is
     told.
     """
     found = entry_points(group=ENTRY_POINT_GROUP)
-    return ToolRegistry((*built_in_tools(), *installed_tools(found)))
+    return ToolRegistry((*built_in_tools(egress=egress), *installed_tools(found)))
 
 
 def installed_tools(found: Iterable[EntryPoint]) -> Iterator[Tool]:
