@@ -11,6 +11,7 @@ from libs.process.env import ConfigError
 from libs.process.logs import configure_logs, get_logger
 from libs.process.metrics import serve_metrics, set_ready
 from libs.process.run import run
+from libs.rpc.client import RpcChannel
 from libs.rpc.server import RpcServer
 from libs.rpc.tokens import ServiceTokens, TokenVerifier, load_private_key, load_public_keys
 from services.executor.boot import Boot
@@ -21,8 +22,14 @@ from services.executor.clients import (
     SchedulerClient,
     open_channels,
 )
+from services.executor.code_steps import CodeSteps
 from services.executor.config import Settings
 from services.executor.registration import Registration
+from services.executor.sandbox.companion import CompanionSandbox
+from services.executor.sandbox.docker import DockerOwner
+from services.executor.sandbox.installation import installation_of
+from services.executor.sandbox.model import Sandbox
+from services.executor.sandbox_choice import NONE, SandboxOpener
 from services.executor.server import ExecutorServer, make_server
 from services.executor.service import ExecutorService
 from services.executor.step_runner import StepRunner
@@ -41,21 +48,26 @@ async def serve(stop: asyncio.Event) -> None:
         registry = load_tools(egress=settings.egress)
     except BadTool as error:
         raise ConfigError(str(error)) from error
+    tokens = ServiceTokens("executor", load_private_key(settings.service_key_file))
     channels = open_channels(
         scheduler=settings.scheduler_target,
         planner=settings.planner_target,
         artifact=settings.artifact_target,
-        tokens=ServiceTokens("executor", load_private_key(settings.service_key_file)),
+        tokens=tokens,
         tls=settings.tls,
     )
     try:
-        await _work(settings, registry, channels, stop)
+        await _work(settings, registry, channels, tokens, stop)
     finally:
         await channels.close()
 
 
 async def _work(
-    settings: Settings, registry: ToolRegistry, channels: Channels, stop: asyncio.Event
+    settings: Settings,
+    registry: ToolRegistry,
+    channels: Channels,
+    tokens: ServiceTokens,
+    stop: asyncio.Event,
 ) -> None:
     identity = Identity(
         executor_id=settings.executor_id,
@@ -68,6 +80,7 @@ async def _work(
         channels.planner, executor_id=identity.executor_id, boot_id=lambda: boot.id
     )
     registration = Registration(planner, registry=registry, boot=boot)
+    code_steps = _code_steps(settings, registry, channels, tokens=tokens, boot=boot)
     server = make_server(
         ExecutorServer(identity=identity, registry=registry, worker=worker),
         address=settings.listen,
@@ -76,11 +89,11 @@ async def _work(
     )
     await server.start()
     log.info("executor starts", executor_id=identity.executor_id, boot_id=boot.id)
-    announcing = asyncio.create_task(_announce_ready(server, registration, worker))
+    announcing = asyncio.create_task(_announce_ready(server, registration, worker, code_steps))
     try:
         # A loop that fails ends the group and with it the process: nothing runs half.
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(worker.run(stop))
+            loops.create_task(_work_and_close(worker, code_steps, stop))
             loops.create_task(registration.run(stop))
     finally:
         announcing.cancel()
@@ -108,9 +121,63 @@ def _worker(
     )
 
 
-async def _announce_ready(server: RpcServer, registration: Registration, worker: Worker) -> None:
-    """Ready is: the planner knows the tools, and a scheduler has answered hello."""
+def _code_steps(
+    settings: Settings,
+    registry: ToolRegistry,
+    channels: Channels,
+    *,
+    tokens: ServiceTokens,
+    boot: Boot,
+) -> CodeSteps:
+    scheduler = SchedulerClient(channels.scheduler)
+    opener = SandboxOpener(
+        settings=settings.sandbox,
+        owner=DockerOwner(
+            installation_id=installation_of(settings.public_keys_file),
+            executor_id=settings.executor_id,
+        ),
+        boot_id=lambda: boot.id,
+    )
+
+    async def ask_companion() -> Sandbox:
+        channel = RpcChannel(
+            settings.sandbox_target, audience="sandbox", tokens=tokens, tls=settings.tls
+        )
+        try:
+            return await CompanionSandbox.open(channel, boot_id=lambda: boot.id)
+        except BaseException:
+            await channel.close()
+            raise
+
+    return CodeSteps(
+        ask_companion if settings.sandbox_target else opener.open,
+        registry=registry,
+        own_boot=lambda: boot.id,
+        judge_boots=scheduler.judge_boots,
+        clock=SystemClock(),
+        is_off=settings.sandbox.choice == NONE,
+    )
+
+
+async def _work_and_close(worker: Worker, code_steps: CodeSteps, stop: asyncio.Event) -> None:
+    """Work until `stop`; the sandbox is there for as long as anything may run in it."""
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as both:
+        both.create_task(code_steps.run(over))
+        try:
+            await worker.run(stop)
+        finally:
+            over.set()
+
+
+async def _announce_ready(
+    server: RpcServer, registration: Registration, worker: Worker, code_steps: CodeSteps
+) -> None:
+    """Ready is: the planner knows the tools, a scheduler has answered hello, and whether there is
+    a sandbox is known.
+    """
     await server.set_serving(serving=False)
+    await code_steps.settled.wait()
     await registration.registered.wait()
     await worker.connected.wait()
     await server.set_serving(serving=True)

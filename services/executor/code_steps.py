@@ -36,7 +36,9 @@ class CodePace:
 
 
 class CodeSteps:
-    """Keeps one sandbox. `open_sandbox` raises SandboxUnavailable while there is none."""
+    """Keeps one sandbox. `open_sandbox` raises SandboxUnavailable while there is none; it is never
+    asked when code steps are `is_off`.
+    """
 
     def __init__(
         self,
@@ -46,8 +48,10 @@ class CodeSteps:
         own_boot: Callable[[], str],
         judge_boots: Callable[[Collection[str]], Awaitable[JudgedBoots]],
         clock: Clock,
+        is_off: bool = False,
         pace: CodePace | None = None,
     ) -> None:
+        self._is_off = is_off
         self._open_sandbox = open_sandbox
         self._registry = registry
         self._own_boot = own_boot
@@ -60,6 +64,10 @@ class CodeSteps:
 
     async def run(self, ended: asyncio.Event) -> None:
         """Offer code steps until `ended` is set: nothing runs any more, and the sandbox closes."""
+        if self._is_off:
+            self.settled.set()
+            await ended.wait()
+            return
         over = asyncio.create_task(ended.wait())
         keeping = asyncio.create_task(self._keep())
         try:

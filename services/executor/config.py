@@ -11,6 +11,7 @@ from libs.net.allow_list import NOTHING_MORE, AllowList, read_allow_list
 from libs.net.egress_rules import ALLOW_SETTING, EgressRules
 from libs.process.env import LOG_LEVELS, Env
 from libs.rpc.tls import TlsFiles, read_tls
+from services.executor.sandbox_choice import SandboxSettings, read_sandbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class Settings:
 
     `drain_seconds` is how long the executor has to end after SIGTERM. At first tasks go on; for
     most of it only open steps are closed, and what follows is left to other executors; what still
-    runs near its end is killed.
+    runs near its end is killed. `sandbox_target` is the process that runs code steps, "" when the
+    executor runs them itself.
     """
 
     listen: str
@@ -35,6 +37,8 @@ class Settings:
     slots: int
     drain_seconds: float
     egress: EgressRules
+    sandbox: SandboxSettings
+    sandbox_target: str
 
     @classmethod
     def from_env(cls, values: Mapping[str, str]) -> Settings:
@@ -58,6 +62,8 @@ class Settings:
             slots=env.integer("PAWL_EXECUTOR_SLOTS", 32, minimum=1, maximum=1000),
             drain_seconds=env.number("PAWL_EXECUTOR_DRAIN_SECONDS", 8.0, minimum=0, maximum=3600),
             egress=EgressRules(_read_allowed(env)),
+            sandbox=read_sandbox(env),
+            sandbox_target=env.address("PAWL_SANDBOX_TARGET", ""),
         )
         env.check()
         return settings

@@ -57,11 +57,13 @@ class UpConsole:
         """It cannot go on."""
         self._print(Text.assemble(("pawl up: ", "bold red"), message))
 
-    def ready_to_use(self, ready: ReadyFile, *, seconds: float) -> None:
-        """Everything serves: where, with which key, and something to paste."""
+    def ready_to_use(self, ready: ReadyFile, *, sandbox: str | None, seconds: float) -> None:
+        """Everything serves: where, with which key, what runs code, and something to paste."""
         self._print(Text(f"\nReady in {seconds:.1f} s. Ctrl-C stops it.\n", style="bold green"))
         self._print(Text.assemble("  URL  ", (ready.url, "bold")))
-        self._print(Text.assemble("  Key  ", (ready.api_key, "bold"), "\n"))
+        self._print(Text.assemble("  Key  ", (ready.api_key, "bold")))
+        code = {None: "nobody knows", "none": "no sandbox, plans with code are refused"}
+        self._print(Text.assemble("  Code ", (code.get(sandbox, str(sandbox)), "bold"), "\n"))
         self._print(Text(f"{_curl(ready)}\n"))
 
     def stopping(self) -> None:

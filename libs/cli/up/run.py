@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as release_of
 from pathlib import Path
@@ -23,6 +23,7 @@ from libs.cli.up.database import DATABASE_URL, PostgresProcess, Preparation
 from libs.cli.up.leftovers import end_leftovers
 from libs.cli.up.ports import choose_http_port, choose_ports
 from libs.cli.up.processes import mark_of
+from libs.cli.up.sandbox import choose_sandbox
 from libs.cli.up.services import MODULES, STOP_ORDER, Installation, Instance, instance_names
 from libs.cli.up.state import StateFile
 from libs.cli.up.supervisor import ServiceProcess, StartFailedError, Supervised, Supervisor, Trouble
@@ -134,6 +135,9 @@ class _Up:
             environ=self._options.environ,
             modules=self._options.modules,
         )
+        installation = replace(
+            installation, sandbox=await choose_sandbox(installation, self._console.note)
+        )
         services = [self._supervisor.keep(self._process(installation, i)) for i in self._instances]
         key = asyncio.create_task(ensure_api_key(installation))
         try:
@@ -145,7 +149,9 @@ class _Up:
         finally:
             key.cancel()
         self._write_ready_files()
-        self._console.ready_to_use(self._ready, seconds=time.monotonic() - began)
+        self._console.ready_to_use(
+            self._ready, sandbox=installation.sandbox, seconds=time.monotonic() - began
+        )
         await self._supervisor.failed()
 
     def _plan_instances(self) -> tuple[Instance, ...]:

@@ -75,10 +75,16 @@ class Installation:
     owner_dsn: str = field(repr=False)
     environ: Mapping[str, str] = field(repr=False)
     modules: Mapping[str, str] = field(default_factory=lambda: MODULES)
+    sandbox: str | None = None
+    """What executors are told of PAWL_SANDBOX in place of what the owner says."""
 
     def command(self, service: str, *arguments: str) -> tuple[str, ...]:
         """The command line of a service; what lies in the working directory is not importable."""
-        return (sys.executable, "-P", "-m", self.modules[service], *arguments)
+        return self.program(self.modules[service], *arguments)
+
+    def program(self, module: str, *arguments: str) -> tuple[str, ...]:
+        """The command line of a module, as of a service."""
+        return (sys.executable, "-P", "-m", module, *arguments)
 
     def common_env(self, service: str) -> dict[str, str]:
         """The environment of a service apart from who listens where."""
@@ -125,6 +131,8 @@ class Installation:
         if instance.service == "executor":
             env["PAWL_EXECUTOR_ID"] = instance.name
             env.setdefault("PAWL_EXECUTOR_SLOTS", str(EXECUTOR_SLOTS))
+            if self.sandbox is not None:
+                env["PAWL_SANDBOX"] = self.sandbox
         for service in TARGETS:
             env[f"PAWL_{service.upper()}_TARGET"] = target_of(
                 service, others, first=instance.number - 1

@@ -17,6 +17,7 @@ from services.executor.sandbox.docker import DockerBackend, DockerOwner
 from services.executor.sandbox.docker_engine import Engine
 from services.executor.sandbox.installation import installation_of
 from services.executor.sandbox.model import Sandbox, SandboxIdentity, SandboxUnavailable
+from services.executor.sandbox.pool import PooledSandbox, PoolSize
 
 NAME = "sandbox"
 LOOK_SECONDS = 1.0
@@ -41,6 +42,16 @@ async def serve(stop: asyncio.Event) -> None:
     # One process per engine and installation: all that is there was left by earlier ones.
     removed = await backend.remove(await backend.boots())
     log.info("sandbox starts", boot_id=boot_id, identity=str(identity), removed=removed)
+    sandbox = PooledSandbox(
+        backend,
+        identity=identity,
+        boot_id=lambda: boot_id,
+        size=PoolSize(guests=settings.guests),
+    )
+    try:
+        await _serve(settings, sandbox, stop)
+    finally:
+        await sandbox.close()
 
 
 async def _prepared(backend: DockerBackend, stop: asyncio.Event) -> SandboxIdentity | None:
