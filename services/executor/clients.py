@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -14,12 +14,17 @@ from libs.pb.pawl.artifact.v1.artifact_service_pb2 import PutArtifactRequest
 from libs.pb.pawl.artifact.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 from libs.pb.pawl.planner.v1.planner_service_pb2 import RegisterToolsRequest, WithdrawToolsRequest
 from libs.pb.pawl.planner.v1.planner_service_pb2_grpc import PlannerServiceStub
-from libs.pb.pawl.scheduler.v1.work_service_pb2 import WorkRequest, WorkResponse
+from libs.pb.pawl.scheduler.v1.work_service_pb2 import (
+    JudgeBootsRequest,
+    WorkRequest,
+    WorkResponse,
+)
 from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import WorkServiceStub
 from libs.rpc.client import NO_DEADLINE, RpcChannel, StreamCall, on_behalf
 from libs.rpc.convert import tool_spec_to_proto
 from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import ServiceTokens
+from services.executor.model import JudgedBoots
 from services.executor.tools.tool import NewArtifact
 
 WorkStream: TypeAlias = StreamCall[WorkRequest, WorkResponse]
@@ -28,7 +33,7 @@ _WITHDRAW_SECONDS = 2.0
 
 
 class SchedulerClient:
-    """Opens the Work stream."""
+    """Opens the Work stream; asks which boots are over."""
 
     def __init__(self, channel: RpcChannel) -> None:
         self._stub = channel.stub(WorkServiceStub)
@@ -36,6 +41,11 @@ class SchedulerClient:
     def open_work(self) -> WorkStream:
         """A new stream. It stays open for as long as both sides live."""
         return cast("WorkStream", self._stub.Work(timeout=NO_DEADLINE))
+
+    async def judge_boots(self, boot_ids: Collection[str]) -> JudgedBoots:
+        """What is known of boots of executors, at most 1000. Raises PawlError."""
+        said = await self._stub.JudgeBoots(JudgeBootsRequest(boot_ids=boot_ids))
+        return JudgedBoots(ended=frozenset(said.ended), unknown=frozenset(said.unknown))
 
 
 async def write_last(stream: WorkStream, message: WorkRequest) -> None:
