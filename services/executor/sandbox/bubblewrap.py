@@ -199,6 +199,11 @@ class BubblewrapGuest:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SandboxUnavailable(f"nobody knows the process of a guest: {error}") from error
 
+    @property
+    def is_alive(self) -> bool:
+        """As Guest.is_alive."""
+        return self._process.returncode is None
+
     async def ask(self, request: bytes, *, max_answer_bytes: int) -> bytes | None:
         """As Guest.ask."""
         stdin = _given(self._process.stdin)
