@@ -22,6 +22,7 @@ from services.executor.sandbox.pool import PooledSandbox, PoolSize
 NAME = "sandbox"
 LOOK_SECONDS = 1.0
 PREPARE_PAUSE_SECONDS = 5.0
+TIDY_SECONDS = 15.0
 
 log = get_logger(__name__)
 
@@ -49,9 +50,11 @@ async def serve(stop: asyncio.Event) -> None:
         boot_id=lambda: boot_id,
         size=PoolSize(guests=settings.guests),
     )
+    tidying = asyncio.create_task(_tidy(backend, boot_id=boot_id))
     try:
         await _serve(settings, sandbox, stop)
     finally:
+        tidying.cancel()
         await sandbox.close()
 
 
@@ -83,6 +86,18 @@ async def _prepare(backend: DockerBackend) -> SandboxIdentity:
         else:
             log.info("sandbox starts", build=identity.build, python=identity.python, left=removed)
             return identity
+
+
+async def _tidy(backend: DockerBackend, *, boot_id: str) -> None:
+    """Remove again and again what is not ours: the engine may make for a killed process what that
+    had asked for last.
+    """
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        try:
+            await backend.remove(await backend.boots() - {boot_id})
+        except SandboxUnavailable as error:
+            log.warning("sandbox cannot tidy up", error=str(error))
 
 
 async def _serve(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) -> None:
