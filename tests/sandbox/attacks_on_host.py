@@ -85,6 +85,7 @@ NETWORK = [
 ]
 
 RIGHTS = [
+    refused("list-of-processes", "import os; os.listdir('/proc')"),
     refused("root-user", "import os; os.setuid(0)"),
     refused("root-group", "import os; os.setgid(0)"),
     refused("groups", "import os; os.setgroups([0])"),
@@ -123,7 +124,7 @@ RIGHTS = [
     ),
     Attack(
         name="alone",
-        code="import os; result = sum(n.isdigit() for n in os.listdir('/proc'))",
-        word="CODE_ERROR",
+        code="import os; result = sum(os.path.exists(f'/proc/{n}') for n in range(1, 5000))",
+        found=2,
     ),
 ]

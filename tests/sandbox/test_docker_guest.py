@@ -69,7 +69,7 @@ def outcome(work):
 result = {
     "connect": outcome(lambda: socket.create_connection(("172.17.0.1", 80), 1)),
     "fork": outcome(os.fork),
-    "pids": sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) > 1),
+    "pids": [number for number in range(2, 5000) if os.path.exists(f"/proc/{number}")],
 }
 """
     answer = await run(await world.guest(), code_request(code))

@@ -13,6 +13,7 @@ import pytest
 from services.executor.sandbox.model import FrameRefused
 from tests.sandbox.guest_world import GuestWorld, ask, code_request
 from tests.sandbox.process_table import processes_below
+from tests.waiting import eventually
 
 MEMBERS = {"v", "id", "ok", "stdout", "stderr", "cpu_ms", "max_rss_kib", "wall_ms"}
 
@@ -120,6 +121,16 @@ async def test_guest_answers_once(guests: GuestWorld) -> None:
     assert first is not None
     assert second is None
     assert (await guest.death()).exit_code == 0
+
+
+async def test_guest_that_has_ended_says_so(guests: GuestWorld) -> None:
+    guest = await guests.start()
+    assert guest.is_alive
+
+    await guest.ask(b"nonsense", max_answer_bytes=99)
+    await guest.death()
+
+    await eventually(lambda: not guest.is_alive)
 
 
 async def test_next_guest_finds_nothing_of_the_one_before(guests: GuestWorld) -> None:

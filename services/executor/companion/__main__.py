@@ -22,6 +22,7 @@ from services.executor.sandbox.pool import PooledSandbox, PoolSize
 NAME = "sandbox"
 LOOK_SECONDS = 1.0
 PREPARE_PAUSE_SECONDS = 5.0
+TIDY_SECONDS = 15.0
 
 log = get_logger(__name__)
 
@@ -31,42 +32,72 @@ async def serve(stop: asyncio.Event) -> None:
     settings = Settings.from_env(os.environ)
     configure_logs(NAME, level=settings.log_level)
     serve_metrics(settings.metrics_listen)
-    owner = DockerOwner(
-        installation_id=installation_of(settings.public_keys_file), executor_id=NAME
+    backend = DockerBackend(
+        Engine(settings.engine),
+        owner=DockerOwner(
+            installation_id=installation_of(settings.public_keys_file), executor_id=NAME
+        ),
+        runtime=settings.runtime,
     )
-    backend = DockerBackend(Engine(settings.engine), owner=owner, runtime=settings.runtime)
-    boot_id = str(new_id())
     identity = await _prepared(backend, stop)
     if identity is None:
+        await backend.close()
         return
-    # One process per engine and installation: all that is there was left by earlier ones.
-    removed = await backend.remove(await backend.boots())
-    log.info("sandbox starts", boot_id=boot_id, identity=str(identity), removed=removed)
+    boot_id = str(new_id())
     sandbox = PooledSandbox(
         backend,
         identity=identity,
         boot_id=lambda: boot_id,
         size=PoolSize(guests=settings.guests),
     )
+    tidying = asyncio.create_task(_tidy(backend, boot_id=boot_id))
     try:
         await _serve(settings, sandbox, stop)
     finally:
+        tidying.cancel()
         await sandbox.close()
 
 
 async def _prepared(backend: DockerBackend, stop: asyncio.Event) -> SandboxIdentity | None:
     """Wait for an engine and an image; None when told to stop before."""
-    while not stop.is_set():
+    preparing = asyncio.create_task(_prepare(backend))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return preparing.result() if preparing.done() else None
+    finally:
+        for task in (preparing, stopping):
+            task.cancel()
+        await asyncio.wait({preparing, stopping})
+
+
+async def _prepare(backend: DockerBackend) -> SandboxIdentity:
+    """Until it succeeds: clear away what earlier processes left, and get ready.
+
+    There is one process per engine and installation, so all that is there was left.
+    """
+    while True:
         try:
-            return await backend.prepare()
+            removed = await backend.remove(await backend.boots())
+            identity = await backend.prepare()
         except SandboxUnavailable as error:
             log.warning("sandbox cannot start yet", error=str(error))
+            await asyncio.sleep(PREPARE_PAUSE_SECONDS)
+        else:
+            log.info("sandbox starts", build=identity.build, python=identity.python, left=removed)
+            return identity
+
+
+async def _tidy(backend: DockerBackend, *, boot_id: str) -> None:
+    """Remove again and again what is not ours: the engine may make for a killed process what that
+    had asked for last.
+    """
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
         try:
-            async with asyncio.timeout(PREPARE_PAUSE_SECONDS):
-                await stop.wait()
-        except TimeoutError:
-            continue
-    return None
+            await backend.remove(await backend.boots() - {boot_id})
+        except SandboxUnavailable as error:
+            log.warning("sandbox cannot tidy up", error=str(error))
 
 
 async def _serve(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) -> None:

@@ -121,17 +121,31 @@ class DockerBackend:
             self._image_id, labels=self._labels(boot_id), runtime=self._runtime
         )
         making = self._engine.begin(config, name=name)
-        stream: AttachedStream | None = None
         try:
             async with asyncio.timeout(self._start_seconds):
-                stream = await AttachedStream.open(await asyncio.shield(making))
-                python = await _ready(stream)
+                connection = await self._taken(name, making)
+                return await self._attached(name, connection)
         except TimeoutError as error:
-            self._give_up(name, making, stream)
             message = f"no guest was ready within {self._start_seconds:g} s"
             raise SandboxUnavailable(message) from error
+
+    async def _taken(self, name: str, making: asyncio.Future[socket.socket]) -> socket.socket:
+        try:
+            return await asyncio.shield(making)
         except BaseException:
-            self._give_up(name, making, stream)
+            self._spawn(self._remove_unwanted(name, making))
+            raise
+
+    async def _attached(self, name: str, connection: socket.socket) -> DockerGuest:
+        stream: AttachedStream | None = None
+        try:
+            stream = await AttachedStream.open(connection)
+            python = await _ready(stream)
+        except BaseException:
+            if stream is not None:
+                log.warning("guest did not get ready", container=name, stderr=stream.stderr)
+                stream.close()
+            self._remove_aside(name)
             raise
         return DockerGuest(self, name=name, stream=stream, python=python)
 
@@ -145,22 +159,10 @@ class DockerBackend:
     async def _found(self) -> list[ContainerFacts]:
         return await self._engine.containers(f"{INSTALLATION_LABEL}={self._owner.installation_id}")
 
-    def _give_up(
-        self, name: str, making: asyncio.Future[socket.socket], stream: AttachedStream | None
-    ) -> None:
-        if stream is not None:
-            log.warning("guest did not get ready", container=name, stderr=stream.stderr)
-            stream.close()
-        self._spawn(self._remove_unwanted(name, making, is_open=stream is not None))
-
-    async def _remove_unwanted(
-        self, name: str, making: asyncio.Future[socket.socket], *, is_open: bool
-    ) -> None:
+    async def _remove_unwanted(self, name: str, making: asyncio.Future[socket.socket]) -> None:
         """Wait until it is made, or has failed to be; then remove what there is."""
         with suppress(SandboxUnavailable):
-            connection = await making
-            if not is_open:
-                connection.close()
+            (await making).close()
         await self._remove_now(name)
 
     async def death(self, name: str) -> Death:
@@ -202,6 +204,11 @@ class DockerGuest:
         self.python = python
         self._backend = backend
         self._stream = stream
+
+    @property
+    def is_alive(self) -> bool:
+        """As Guest.is_alive: the engine ends the connection when the container ends."""
+        return self._stream.is_open
 
     @property
     def complaints(self) -> str:

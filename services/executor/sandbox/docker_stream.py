@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from dataclasses import dataclass, field
+from typing import cast
 
 from services.executor.sandbox.model import FrameRefused
 
@@ -68,17 +69,22 @@ class AttachedStream(asyncio.Protocol):
 
     @classmethod
     async def open(cls, connection: socket.socket) -> AttachedStream:
-        """Take over `connection`, which is closed with the stream."""
+        """Take over `connection`, which is closed with the stream, or when this fails.
+
+        Nobody else may close it from now on: the loop closes its descriptor, whose number is then
+        another's.
+        """
         loop = asyncio.get_running_loop()
-        try:
-            if connection.family == socket.AF_UNIX:
-                _, stream = await loop.create_unix_connection(cls, sock=connection)
-            else:
-                _, stream = await loop.create_connection(cls, sock=connection)
-        except BaseException:
-            connection.close()
-            raise
+        if connection.family == socket.AF_UNIX:
+            _, stream = await loop.create_unix_connection(cls, sock=connection)
+        else:
+            _, stream = await loop.create_connection(cls, sock=connection)
         return stream
+
+    @property
+    def is_open(self) -> bool:
+        """False once either side has ended it: the container then has ended, or soon will."""
+        return self._transport is not None and not self._transport.is_closing()
 
     @property
     def stderr(self) -> str:
@@ -92,7 +98,7 @@ class AttachedStream(asyncio.Protocol):
 
     def write_frame(self, body: bytes) -> None:
         """Send a frame. What cannot be sent at once waits in memory."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self.is_open:
             self._transport.write(_FRAME.pack(len(body)) + body)
 
     async def read_frame(self, *, max_bytes: int) -> bytes | None:
@@ -115,10 +121,10 @@ class AttachedStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the types
-        self._transport = transport
+        # That of uvloop has all that a Transport has, but is none.
+        self._transport = cast("asyncio.Transport", transport)
         # Whoever writes faster than we read is made to wait.
-        self._stdout.set_transport(transport)
+        self._stdout.set_transport(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""

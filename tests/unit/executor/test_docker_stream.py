@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +88,54 @@ class Attached:
     def close(self) -> None:
         self.stream.close()
         self.engine.close()
+
+
+def on_uvloop(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Services run on uvloop, tests on the loop of the standard library."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())
+
+
+def test_a_frame_goes_out_and_one_comes_back_on_uvloop() -> None:
+    on_uvloop(test_a_frame_goes_out_and_one_comes_back)
+
+
+def test_an_end_before_a_frame_is_no_frame_on_uvloop() -> None:
+    on_uvloop(test_an_end_before_a_frame_is_no_frame)
+
+
+def test_a_broken_stream_is_refused_and_ended_on_uvloop() -> None:
+    on_uvloop(test_a_broken_stream_is_refused_and_ended)
+
+
+def test_who_writes_without_end_is_made_to_wait_on_uvloop() -> None:
+    on_uvloop(test_who_writes_without_end_is_made_to_wait)
+
+
+def test_no_descriptor_of_another_is_closed_on_uvloop() -> None:
+    on_uvloop(test_no_descriptor_of_another_is_closed)
+
+
+async def test_no_descriptor_of_another_is_closed() -> None:
+    engine, ours = socket.socketpair()
+    opening = asyncio.create_task(AttachedStream.open(ours))
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait({opening})
+    # They take the numbers that are free now.
+    others = [socket.socketpair() for _ in range(10)]
+
+    for _ in range(3):
+        await asyncio.sleep(0)
+    del opening, ours
+    gc.collect()
+
+    for left, right in others:
+        left.send(b"x")
+        assert right.recv(1) == b"x"
+        left.close()
+        right.close()
+    engine.close()
 
 
 async def test_a_frame_goes_out_and_one_comes_back() -> None:

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.executor.sandbox.guest.result import MAX_DEPTH, ResultTooLargeError, result_text
 
 PLENTY = 10**6
+# A machine under load is no fault of the values.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 VALUES = st.recursive(
     st.none()
@@ -26,6 +28,7 @@ VALUES = st.recursive(
 )
 
 
+@UNHURRIED
 @given(VALUES)
 def test_value_is_written_as_json_writes_it(value: Any) -> None:
     text = result_text(value, max_bytes=PLENTY)
@@ -33,6 +36,7 @@ def test_value_is_written_as_json_writes_it(value: Any) -> None:
     assert text == json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+@UNHURRIED
 @given(VALUES)
 def test_bound_is_on_bytes(value: Any) -> None:
     size = len(result_text(value, max_bytes=PLENTY).encode())

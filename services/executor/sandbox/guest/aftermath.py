@@ -1,6 +1,7 @@
 """What brings back, after the code, all that a report needs and code may have changed."""
 
 import builtins
+import mmap
 import signal
 import sys
 from contextlib import suppress
@@ -14,7 +15,8 @@ class Aftermath:
     """Made before the code runs. After it, `release` comes first: then there is memory again."""
 
     def __init__(self) -> None:
-        self.release = bytearray(_RESERVE_BYTES).clear
+        # Address space that counts as memory of ours, and is none before somebody writes to it.
+        self.release = mmap.mmap(-1, _RESERVE_BYTES, flags=mmap.MAP_PRIVATE).close
         self._names = dict(builtins.__dict__)
         self._put_back = builtins.__dict__.update
         self._recursion = sys.getrecursionlimit()
