@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from libs.core.json_schema import SchemaRefused, Validator, compile_schema
+from libs.core.tool_examples import example_problems
 from libs.core.tool_spec import ToolRef, ToolSpec
 from services.executor.tools.artifact import ArtifactTool
 from services.executor.tools.json_query import JsonQueryTool
@@ -113,7 +114,7 @@ def _offer(tool: Tool) -> OfferedTool:
     if not spec.effects:
         raise BadTool(f"{spec.name} declares no effects; pure is one")
     try:
-        return OfferedTool(
+        offered = OfferedTool(
             tool=tool,
             ref=ToolRef(spec.name, spec.version, spec.digest()),
             input_schema=compile_schema(spec.input_schema),
@@ -121,3 +122,15 @@ def _offer(tool: Tool) -> OfferedTool:
         )
     except SchemaRefused as refused:
         raise BadTool(f"a schema of {spec.name} is refused: {refused}") from refused
+    _check_examples(offered)
+    return offered
+
+
+def _check_examples(offered: OfferedTool) -> None:
+    spec = offered.tool.spec
+    found = example_problems(
+        spec.examples, input_schema=offered.input_schema, output_schema=offered.output_schema
+    )
+    for place, problem in found:
+        which = "the examples" if place is None else f"example {place + 1}"
+        raise BadTool(f"{which} of {spec.name} cannot be offered: {problem}")

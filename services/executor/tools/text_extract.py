@@ -8,7 +8,7 @@ import asyncio
 from typing import cast
 
 from libs.core.canonical import Json
-from libs.core.tool_spec import ToolSpec
+from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.tools.page_text import (
     MAX_HEADINGS,
     MAX_LINKS,
@@ -62,6 +62,36 @@ SPEC = ToolSpec(
         "required": ["text", "title", "headings", "links", "word_count"],
         "additionalProperties": False,
     },
+    examples=(
+        ToolExample(
+            title="A page of the web",
+            input={
+                "content": (
+                    "<title>Prices</title><h1>Fruit</h1><p>Apples cost <b>2</b> EUR.</p>"
+                    "<script>x()</script><a href='https://example.com/pears'>Pears</a>"
+                ),
+                "media_type": "text/html",
+            },
+            output={
+                "text": "Fruit\n\nApples cost 2 EUR.\n\nPears",
+                "title": "Prices",
+                "headings": ["Fruit"],
+                "links": [{"text": "Pears", "url": "https://example.com/pears"}],
+                "word_count": 6,
+            },
+        ),
+        ToolExample(
+            title="Plain text",
+            input={"content": "Two lines\nof text.", "media_type": "text/plain"},
+            output={
+                "text": "Two lines\nof text.",
+                "title": None,
+                "headings": [],
+                "links": [],
+                "word_count": 4,
+            },
+        ),
+    ),
 )
 
 
