@@ -15,8 +15,10 @@ from libs.core.json_schema import SchemaRefused, Validator, compile_schema
 from libs.core.tool_examples import example_problems
 from libs.core.tool_spec import ToolRef, ToolSpec
 from services.executor.tools.artifact import ArtifactTool
+from services.executor.tools.child_process import ChildProcesses
 from services.executor.tools.json_query import JsonQueryTool
 from services.executor.tools.math import MathTool
+from services.executor.tools.table_query import TableQueryTool
 from services.executor.tools.text_extract import TextExtractTool
 from services.executor.tools.text_summarize import TextSummarizeTool
 from services.executor.tools.tool import Tool
@@ -73,10 +75,12 @@ class ToolRegistry:
 
 def built_in_tools() -> tuple[Tool, ...]:
     """The tools that Pawl ships."""
+    children = ChildProcesses()
     return (
         ArtifactTool(),
         JsonQueryTool(),
         MathTool(),
+        TableQueryTool(children),
         TextExtractTool(),
         TextSummarizeTool(),
         WaitTool(),

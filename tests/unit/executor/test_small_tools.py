@@ -100,6 +100,7 @@ def test_built_in_tools_are_closed_and_offered() -> None:
         "artifact",
         "json_query",
         "math",
+        "table_query",
         "text_extract",
         "text_summarize",
         "wait",
