@@ -81,7 +81,7 @@ def built_in_tools() -> tuple[Tool, ...]:
         JsonQueryTool(),
         MathTool(),
         TableQueryTool(children),
-        TextExtractTool(),
+        TextExtractTool(children),
         TextSummarizeTool(),
         WaitTool(),
     )
