@@ -1,13 +1,13 @@
 """The members of a JSON Schema, one a row, for people to read.
 
-What a row cannot say (conditions, combinations) stays in the schema itself.
+What a row cannot say (conditions, combinations, patterns) stays in the schema itself.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from libs.core.canonical import Json
@@ -70,13 +70,15 @@ def _members(schema: Mapping[str, Any], *, path: str, depth: int) -> Iterator[Me
             yield Member(path=here, type=type_of(part), required=False, words=_words(part))
             yield from _members(part, path=here, depth=depth + 1)
     for choice in _choices(schema):
-        yield from _members(_mapping(choice), path=path, depth=depth + 1)
+        # What one choice requires, another may not even know.
+        for member in _members(_mapping(choice), path=path, depth=depth + 1):
+            yield replace(member, required=False)
 
 
 def _words(schema: Any) -> str:
     part = _mapping(schema)
     said = [text for least, most, unit in _COUNTS if (text := _range(part, least, most, unit))]
-    said += [f"{key} {_text(part[key])}" for key in ("format", "pattern", "default") if key in part]
+    said += [f"{key} {_text(part[key])}" for key in ("format", "default") if key in part]
     bounds = "; ".join(said)
     description = str(part.get("description", "")).strip()
     return " ".join(text for text in (description, f"({bounds})" if bounds else "") if text)

@@ -52,6 +52,7 @@ SPEC = ToolSpec(
                 "maxProperties": MAX_TABLES,
                 "propertyNames": {"pattern": TABLE_NAME_PATTERN},
                 "additionalProperties": {
+                    "description": "Has either rows or csv.",
                     "oneOf": [
                         {
                             "type": "object",
@@ -79,7 +80,7 @@ SPEC = ToolSpec(
                             "required": ["csv"],
                             "additionalProperties": False,
                         },
-                    ]
+                    ],
                 },
             },
             "query": {
