@@ -6,7 +6,7 @@ PROTOS := $(shell find protos/pawl -name '*.proto' | sort)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e test-faults test-kafka check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean sandbox-image
+.PHONY: help install fmt lint types imports protos verify-protos tool-docs proto-baseline test test-unit test-db test-e2e test-faults test-kafka check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean sandbox-image
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ generate:
 verify-protos: install ## Generated code is fresh, nothing in the protos broke
 	@rm -rf build/pb && $(MAKE) --no-print-directory generate OUT=build/pb
 	diff -r -x __pycache__ build/pb/pawl libs/pb/pawl && buf breaking protos --against protos/baseline.binpb
+
+tool-docs: install ## Write docs/tools-reference.md from the specs of the tools
+	python -m services.executor.tools.reference > docs/tools-reference.md
 
 proto-baseline: install ## Accept today's protos as the baseline for breaking changes
 	buf build protos -o protos/baseline.binpb

@@ -12,7 +12,7 @@ from uuid import UUID
 from libs.core.canonical import Json
 from libs.core.errors import StepFailed
 from libs.core.plan import Limits, Plan, Step
-from libs.core.tool_spec import ToolSpec
+from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.model import AckStatus, Report, TaskAssignment, Used
 from services.executor.service import ExecutorService
 from services.executor.step_runner import StepRunner
@@ -68,6 +68,7 @@ class FakeTool:
         name: str = "fake",
         input_schema: dict[str, Json] | None = None,
         output_schema: dict[str, Json] | None = None,
+        examples: tuple[ToolExample, ...] = (),
     ) -> None:
         self.spec = ToolSpec(
             name=name,
@@ -75,6 +76,7 @@ class FakeTool:
             description="For tests.",
             input_schema=ANYTHING if input_schema is None else input_schema,
             output_schema=ANYTHING if output_schema is None else output_schema,
+            examples=examples,
         )
         self.calls: list[dict[str, Json]] = []
         self._call = call

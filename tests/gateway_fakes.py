@@ -192,6 +192,13 @@ class FakePlanner(planner_service_pb2_grpc.PlannerServiceServicer):
             output_schema_json='{"maximum":1e+21}',
             effects=["pure"],
             digest="d" * 64,
+            examples=[
+                plan_pb2.ToolExample(
+                    title="Much", input_json='{"n":1e+21}', output_json='{"m":1.0}'
+                ),
+                plan_pb2.ToolExample(title="Nothing", input_json="{}", failure_code="INPUT_SCHEMA"),
+                plan_pb2.ToolExample(title="Anything", input_json="{}"),
+            ],
         )
         tool = planner_service_pb2.Tool(spec=spec, available=True, registered_at=at(0))
         return planner_service_pb2.ListToolsResponse(tools=[tool])

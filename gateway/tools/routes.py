@@ -13,6 +13,7 @@ from gateway.openapi import CURSOR, LIMIT, REFUSALS, reads
 from gateway.query import cursor_of, limit_of
 from gateway.route import Route
 from gateway.tools import schemas
+from libs.pb.pawl.plan.v1 import plan_pb2
 from libs.pb.pawl.planner.v1 import planner_service_pb2
 from libs.rpc.client import caller_token
 
@@ -27,7 +28,9 @@ router = APIRouter(route_class=Route, tags=["Tools"])
     openapi_extra=reads(LIMIT, CURSOR),
 )
 async def list_tools(request: Request) -> Response:
-    """Every tool ever registered, with its schemas, and whether it is on offer now."""
+    """Every tool ever registered, with its schemas and examples, and whether it is on offer
+    now.
+    """
     call = await open_call(request, query=("limit", "cursor"))
     asked = planner_service_pb2.ListToolsRequest(
         page_size=limit_of(call.query), page_token=cursor_of(call.query)
@@ -48,7 +51,18 @@ def tool_record(tool: planner_service_pb2.Tool) -> dict[str, Any]:
         "effects": list(spec.effects),
         "input_schema": embedded(spec.input_schema_json),
         "output_schema": embedded(spec.output_schema_json),
+        "examples": [_example(example) for example in spec.examples],
         "digest": spec.digest,
         "available": tool.available,
         "registered_at": stamp(tool.registered_at),
     }
+
+
+def _example(example: plan_pb2.ToolExample) -> dict[str, Any]:
+    """An example; what it does not show is left out."""
+    shown: dict[str, Any] = {"title": example.title, "input": embedded(example.input_json)}
+    if example.HasField("output_json"):
+        shown["output"] = embedded(example.output_json)
+    if example.HasField("failure_code"):
+        shown["failure_code"] = example.failure_code
+    return shown

@@ -22,10 +22,33 @@ TOOL: dict[str, Any] = {
         "properties": {"result": {"type": "number"}},
         "required": ["result"],
     },
+    "examples": [
+        {
+            "title": "A sum",
+            "input": {"expression": "2 + 3 * 4"},
+            "output": {"result": 14},
+        },
+        {
+            "title": "Division by zero",
+            "input": {"expression": "1 / 0"},
+            "failure_code": "TOOL_ERROR",
+        },
+    ],
     "digest": "0c7d9a55fd4b5a37a8d8f1f6c0b3f1d1f4f3a1f9b0e2cf7c2b1c4f0c5b6f7a89",
     "available": True,
     "registered_at": "2026-02-27T11:00:00.000000+00:00",
 }
+
+
+class ToolExample(BaseModel):
+    """A call of a tool, and what comes of it where that can be foretold."""
+
+    title: str
+    input: dict[str, Any]
+    output: Any = Field(default=None, description="Absent: none is shown.")
+    failure_code: str = Field(
+        default="", description="The code with which the call fails. Absent: it does not fail."
+    )
 
 
 class Tool(BaseModel):
@@ -38,7 +61,8 @@ class Tool(BaseModel):
     effects: list[Effect]
     input_schema: dict[str, Any] = Field(description="JSON Schema (draft 2020-12).")
     output_schema: dict[str, Any] = Field(description="JSON Schema (draft 2020-12).")
-    digest: str = Field(description="SHA-256 of the spec without its description.")
+    examples: list[ToolExample] = Field(description="At most 10.")
+    digest: str = Field(description="SHA-256 of the spec without its description and examples.")
     available: bool = Field(description="Whether a living executor offers exactly this tool.")
     registered_at: str
 

@@ -145,6 +145,22 @@ def verify(
     sys.exit(verify_file(file, expected_task_hash=task_hash, as_json=as_json))
 
 
+@app.command()
+def tools(
+    name: Annotated[
+        str | None, typer.Argument(help="One tool, with its schemas and examples.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the tools that plans may name, or show how one is called."""
+    from libs.cli.tools import show_tool, show_tools
+
+    if name is None:
+        sys.exit(show_tools(_client(), as_json=as_json))
+    sys.exit(show_tool(_client(), name, as_json=as_json))
+
+
 @events.callback()
 def show_events(
     context: typer.Context,

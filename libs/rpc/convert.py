@@ -11,7 +11,7 @@ from libs.core.canonical import canonical_text, read_canonical
 from libs.core.errors import Failure, FailureCode
 from libs.core.plan import LIMIT_NAMES, Limits, Plan, Step
 from libs.core.tiers import TierLimits
-from libs.core.tool_spec import Effect, ToolRef, ToolSpec
+from libs.core.tool_spec import Effect, ToolExample, ToolRef, ToolSpec
 from libs.pb.pawl.auth.v1 import auth_pb2
 from libs.pb.pawl.common.v1 import failure_pb2
 from libs.pb.pawl.plan.v1 import plan_pb2
@@ -111,11 +111,14 @@ def tool_spec_to_proto(spec: ToolSpec) -> plan_pb2.ToolSpec:
         output_schema_json=canonical_text(spec.output_schema),
         effects=[effect.value for effect in spec.effects],
         digest=spec.digest(),
+        examples=[tool_example_to_proto(example) for example in spec.examples],
     )
 
 
 def tool_spec_from_proto(message: plan_pb2.ToolSpec) -> ToolSpec:
-    """A tool's spec; ValueError when a schema is not a JSON object or an effect is not known."""
+    """A tool's spec; ValueError when a schema or an example's input is not a JSON object or an
+    effect is not known.
+    """
     schemas = [read_canonical(t) for t in (message.input_schema_json, message.output_schema_json)]
     if not all(isinstance(schema, dict) for schema in schemas):
         raise ValueError("a schema is not a JSON object")
@@ -126,6 +129,29 @@ def tool_spec_from_proto(message: plan_pb2.ToolSpec) -> ToolSpec:
         input_schema=schemas[0],  # type: ignore[arg-type]  # checked above
         output_schema=schemas[1],  # type: ignore[arg-type]  # checked above
         effects=tuple(Effect(effect) for effect in message.effects),
+        examples=tuple(_tool_example_from_proto(example) for example in message.examples),
+    )
+
+
+def tool_example_to_proto(example: ToolExample) -> plan_pb2.ToolExample:
+    """An example of a tool; what it does not show stays unset."""
+    return plan_pb2.ToolExample(
+        title=example.title,
+        input_json=canonical_text(example.input),
+        output_json=None if example.output is None else canonical_text(example.output),
+        failure_code=example.failure_code,
+    )
+
+
+def _tool_example_from_proto(message: plan_pb2.ToolExample) -> ToolExample:
+    given = read_canonical(message.input_json)
+    if not isinstance(given, dict):
+        raise ValueError("the input of an example is not a JSON object")  # noqa: TRY004 - as above
+    return ToolExample(
+        title=message.title,
+        input=given,
+        output=read_canonical(message.output_json) if message.HasField("output_json") else None,
+        failure_code=message.failure_code if message.HasField("failure_code") else None,
     )
 
 

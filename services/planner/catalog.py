@@ -9,6 +9,7 @@ read from there and counted down here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -71,7 +72,7 @@ class Catalog:
         """Note what an executor offers, in place of what it offered before; until when it holds.
 
         Raises PawlError validation_failed with the fine word for each field; a spec that was
-        registered before stays as it is.
+        registered before stays as it is, except that it gets examples when it had none.
         """
         refused = refusal(check_offer(offer))
         if refused is not None:
@@ -83,6 +84,7 @@ class Catalog:
             boot_id=offer.boot_id,
             lifetime_seconds=LIFETIME_SECONDS,
         )
+        self._forget_bare(tools)
         self._forget()
         return expires_at
 
@@ -127,21 +129,31 @@ class Catalog:
         return known
 
     async def _read(self) -> Snapshot:
-        changes, read_at = self._changes, self._clock.monotonic()
+        changes, read_at, tools = self._changes, self._clock.monotonic(), self._tools
         seconds_left = await self._store.read_catalog()
-        missing = frozenset(seconds_left) - frozenset(self._tools)
+        missing = frozenset(seconds_left) - frozenset(tools)
         if missing:
             found = await self._store.read_tools(missing)
-            self._tools |= {tool.ref.digest: tool for tool in found}
+            tools |= {tool.ref.digest: tool for tool in found}
         snapshot = Snapshot(
             read_at=read_at,
-            by_name=_by_name([self._tools[digest] for digest in seconds_left]),
+            by_name=_by_name([tools[digest] for digest in seconds_left]),
             expires={digest: read_at + left for digest, left in seconds_left.items()},
         )
         # A change that was made meanwhile may be missing in what was read: then it is not kept.
         if changes == self._changes:
             self._snapshot = snapshot
         return snapshot
+
+    def _forget_bare(self, tools: Iterable[NewTool]) -> None:
+        """Have tools read again that were known without the examples that they have now."""
+        filled = {tool.digest for tool in tools if tool.spec.examples}
+        # A new dict: a reading that is under way goes on with the old one.
+        self._tools = {
+            digest: known
+            for digest, known in self._tools.items()
+            if known.spec.examples or digest not in filled
+        }
 
     def _forget(self) -> None:
         self._changes += 1

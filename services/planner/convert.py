@@ -8,7 +8,7 @@ from libs.core.canonical import Json
 from libs.core.errors import Failure, FailureCode, FieldError, PawlError, field_error
 from libs.core.ids import parse_id
 from libs.core.json_reader import json_type, read_json
-from libs.core.tool_spec import Effect, ToolSpec
+from libs.core.tool_spec import Effect, ToolExample, ToolSpec
 from libs.pb.pawl.plan.v1 import plan_pb2
 from libs.pb.pawl.planner.v1 import planner_service_pb2 as pb
 from libs.rpc.convert import (
@@ -103,6 +103,24 @@ def _spec(message: plan_pb2.ToolSpec, *, field: str) -> ToolSpec:
         input_schema=_schema(message.input_schema_json, field=f"{field}.input_schema_json"),
         output_schema=_schema(message.output_schema_json, field=f"{field}.output_schema_json"),
         effects=tuple(_effect(text, field=f"{field}.effects") for text in message.effects),
+        examples=tuple(
+            _example(example, field=f"{field}.examples[{place}]")
+            for place, example in enumerate(message.examples)
+        ),
+    )
+
+
+def _example(message: plan_pb2.ToolExample, *, field: str) -> ToolExample:
+    given = _read(message.input_json, field=f"{field}.input_json")
+    if not isinstance(given, dict):
+        detail = f"{json_type(given)}; an object is allowed"
+        raise field_error("validation_failed", f"{field}.input_json", detail)
+    shows_output = message.HasField("output_json")
+    return ToolExample(
+        title=message.title,
+        input=given,
+        output=_read(message.output_json, field=f"{field}.output_json") if shows_output else None,
+        failure_code=message.failure_code if message.HasField("failure_code") else None,
     )
 
 

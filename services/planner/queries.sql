@@ -13,7 +13,7 @@ GROUP BY t.digest;
 -- The tools with these digests.
 -- system
 SELECT
-  digest, name, version, description, input_schema, output_schema, effects, registered_at
+  digest, name, version, description, input_schema, output_schema, effects, examples, registered_at
 FROM planner.tools
 WHERE digest = ANY(:digests);
 
@@ -21,16 +21,34 @@ WHERE digest = ANY(:digests);
 -- Tools that are not known yet; a known one stays as it is.
 -- system
 INSERT INTO planner.tools
-  (digest, name, version, description, input_schema, output_schema, effects, registered_at)
+  (digest, name, version, description, input_schema, output_schema, effects, examples,
+  registered_at)
 SELECT
   n.digest, n.name, n.version, n.description, n.input_schema, n.output_schema,
-  string_to_array(n.effects, ','), clock_timestamp()
+  string_to_array(n.effects, ','), n.examples, clock_timestamp()
 FROM unnest(
   CAST(:digests AS text[]), CAST(:names AS text[]), CAST(:versions AS text[]),
   CAST(:descriptions AS text[]), CAST(:input_schemas AS text[]), CAST(:output_schemas AS text[]),
-  CAST(:effects AS text[])
-) AS n (digest, name, version, description, input_schema, output_schema, effects)
+  CAST(:effects AS text[]), CAST(:examples AS text[])
+) AS n (digest, name, version, description, input_schema, output_schema, effects, examples)
 ON CONFLICT (digest) DO NOTHING;
+
+-- add_examples --
+-- Examples of tools that have none yet, such as those stored before tools had examples.
+-- system
+WITH without AS (
+  SELECT t.digest
+  FROM planner.tools AS t
+  WHERE t.digest = ANY(CAST(:digests AS text[])) AND t.examples = '[]'
+  ORDER BY t.digest
+  FOR UPDATE
+)
+UPDATE planner.tools AS t
+SET examples = n.examples
+FROM without AS w
+JOIN unnest(CAST(:digests AS text[]), CAST(:examples AS text[])) AS n (digest, examples)
+  ON n.digest = w.digest AND n.examples <> '[]'
+WHERE t.digest = w.digest;
 
 -- drop_replaced --
 -- What this executor offered otherwise or in an earlier boot, and offers that lapsed a while ago.

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from libs.core.canonical import canonical_text, read_canonical
 from libs.core.json_schema import compile_schema
+from libs.core.tool_examples import example_from_json, example_json
 from libs.core.tool_spec import Effect, ToolRef, ToolSpec
 from libs.db.engine import Pool, transaction
 from libs.db.queries import load_queries
@@ -60,7 +61,11 @@ class PlannerStore:
             "digests": [tool.digest for tool in ordered],
         }
         async with transaction(self._pool) as tx:
-            await tx.execute(QUERIES["add_tools"], _columns(ordered))
+            columns = _columns(ordered)
+            await tx.execute(QUERIES["add_tools"], columns)
+            await tx.execute(
+                QUERIES["add_examples"], {key: columns[key] for key in ("digests", "examples")}
+            )
             await tx.execute(QUERIES["drop_replaced"], offer)
             renewed = await tx.execute(
                 QUERIES["renew_registrations"], offer | {"seconds": lifetime_seconds}
@@ -90,6 +95,10 @@ def _columns(tools: Sequence[NewTool]) -> dict[str, list[str]]:
         "input_schemas": [canonical_text(tool.spec.input_schema) for tool in tools],
         "output_schemas": [canonical_text(tool.spec.output_schema) for tool in tools],
         "effects": [",".join(tool.spec.effects) for tool in tools],
+        "examples": [
+            canonical_text([example_json(example) for example in tool.spec.examples])
+            for tool in tools
+        ],
     }
 
 
@@ -99,6 +108,8 @@ def _tool(row: dict[str, Any]) -> CatalogTool:
     )
     assert isinstance(input_schema, dict)  # noqa: S101 - it was checked when it was stored
     assert isinstance(output_schema, dict)  # noqa: S101 - it was checked when it was stored
+    examples = read_canonical(row["examples"])
+    assert isinstance(examples, list)  # noqa: S101 - it was checked when it was stored
     spec = ToolSpec(
         name=row["name"],
         version=row["version"],
@@ -106,6 +117,7 @@ def _tool(row: dict[str, Any]) -> CatalogTool:
         input_schema=input_schema,
         output_schema=output_schema,
         effects=tuple(Effect(effect) for effect in row["effects"]),
+        examples=tuple(example_from_json(example) for example in examples),
     )
     return CatalogTool(
         spec=spec,

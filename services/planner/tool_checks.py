@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from libs.core.json_schema import SchemaRefused, compile_schema
+from libs.core.json_schema import SchemaRefused, Validator, compile_schema
+from libs.core.tool_examples import example_problems
 from libs.core.tool_spec import ToolSpec
 from services.planner.model import Offer, Problem
 
@@ -50,14 +51,26 @@ def _check_spec(spec: ToolSpec, *, field: str) -> Iterator[Problem]:
         )
     if not spec.effects or len(set(spec.effects)) != len(spec.effects):
         yield _wrong(f"{field}.effects", "at least one effect is needed, each once")
+    compiled: list[Validator] = []
     for key, schema in (
         ("input_schema_json", spec.input_schema),
         ("output_schema_json", spec.output_schema),
     ):
         try:
-            compile_schema(schema)
+            compiled.append(compile_schema(schema))
         except SchemaRefused as error:
             yield _wrong(f"{field}.{key}", str(error), fine=error.code)
+    if len(compiled) == 2:
+        yield from _check_examples(spec, *compiled, field=field)
+
+
+def _check_examples(
+    spec: ToolSpec, input_schema: Validator, output_schema: Validator, *, field: str
+) -> Iterator[Problem]:
+    found = example_problems(spec.examples, input_schema=input_schema, output_schema=output_schema)
+    for place, problem in found:
+        where = "examples" if place is None else f"examples[{place}]"
+        yield _wrong(f"{field}.{where}", problem)
 
 
 def _wrong(field: str, detail: str, *, fine: str = "") -> Problem:

@@ -169,6 +169,11 @@ async def test_tools_are_listed_with_their_schemas_as_written(world: GatewayWorl
 
     assert answer.json()["data"][0]["name"] == "math"
     assert '"output_schema":{"maximum":1e+21}' in answer.text
+    assert '{"title":"Much","input":{"n":1e+21},"output":{"m":1.0}}' in answer.text
+    assert answer.json()["data"][0]["examples"][1:] == [
+        {"title": "Nothing", "input": {}, "failure_code": "INPUT_SCHEMA"},
+        {"title": "Anything", "input": {}},
+    ]
 
 
 async def test_ready_when_every_service_serves(world: GatewayWorld) -> None:

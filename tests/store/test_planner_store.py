@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 
 from libs.core.json_schema import Validator
-from libs.core.tool_spec import Effect, ToolSpec
+from libs.core.tool_spec import Effect, ToolExample, ToolSpec
 from libs.db.engine import Pool, open_pool, refuse_privileged
 from services.planner.store import NewTool, PlannerStore
 from tests.servers import Database
@@ -64,6 +65,10 @@ async def test_tools_are_read_back_as_they_were_registered(store: PlannerStore) 
         description="Süß, “quoted”, with 100 % of a\nnew line.",
         input_schema={"type": "object", "properties": {"a": {"maximum": 1e22, "minimum": 1.5}}},
         effects=(Effect.SANDBOX, Effect.ARTIFACT),
+        examples=(
+            ToolExample(title="Größe", input={"a": 1e22}, output={"b": ["“"]}),
+            ToolExample(title="None is shown", input={}),
+        ),
     )
     await register(store, *EVERYTHING, odd)
 
@@ -75,6 +80,7 @@ async def test_tools_are_read_back_as_they_were_registered(store: PlannerStore) 
     assert by_name["math"].spec == MATH
     assert by_name["odd"].spec.description == odd.description
     assert by_name["odd"].spec.effects == odd.effects
+    assert by_name["odd"].spec.examples == odd.examples
     assert all(tool.ref.digest == tool.spec.digest() for tool in tools)
     assert isinstance(by_name["math"].input_validator, Validator)
 
@@ -152,6 +158,40 @@ async def test_the_first_registration_of_a_tool_stays(store: PlannerStore) -> No
     assert tool.spec.description == "first"
 
 
+async def test_a_tool_gets_examples_once(store: PlannerStore) -> None:
+    one, other = (
+        (ToolExample(title=title, input={"a": 1.5}, output={"b": None}),) for title in ("1", "2")
+    )
+    await register(store, make_spec("odd"))
+    for examples in (one, (), other):
+        await register(store, make_spec("odd", examples=examples), executor_id="e2")
+
+    [tool] = await store.read_tools(list(await store.read_catalog()))
+
+    assert tool.spec.examples == one
+
+
+async def test_many_executors_bring_examples_at_once(store: PlannerStore) -> None:
+    examples = (ToolExample(title="fails", input={}, failure_code="TOOL_ERROR"),)
+    specs = [make_spec(f"odd{n}", examples=examples) for n in range(8)]
+    await register(store, *(replace(spec, examples=()) for spec in specs))
+
+    await asyncio.gather(
+        *(register(store, *specs[:: (-1) ** n], executor_id=f"e{n}") for n in range(8))
+    )
+
+    tools = await store.read_tools(list(await store.read_catalog()))
+    assert [tool.spec.examples for tool in tools] == [examples] * 8
+
+
+async def test_examples_that_stand_are_not_changed(store: PlannerStore, pool: Pool) -> None:
+    await register(store, make_spec("odd", examples=(ToolExample(title="1", input={}),)))
+
+    async with pool.connection() as connection:
+        with pytest.raises(psycopg.errors.CheckViolation, match="has examples already"):
+            await connection.execute("UPDATE planner.tools SET examples = '[{}]'")
+
+
 async def test_the_same_version_with_another_promise_is_another_tool(store: PlannerStore) -> None:
     await register(store, make_spec("odd"))
     await register(store, make_spec("odd", output_schema={}), executor_id="e2")
@@ -202,6 +242,7 @@ async def test_the_service_may_not_change_what_stands(
         ("name = 'Math'", "tools_name_is_plain"),
         ("version = '1@2'", "tools_version_is_plain"),
         ("description = ''", "tools_description_is_short"),
+        ("examples = repeat(' ', 32769)", "tools_examples_are_bounded"),
         ("effects = ARRAY['magic']", "tools_effects_are_known"),
         ("effects = ARRAY[]::text[]", "tools_effects_are_known"),
     ],

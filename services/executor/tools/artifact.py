@@ -9,7 +9,7 @@ from typing import cast
 
 from libs.core.canonical import Json, canonical_text
 from libs.core.errors import FailureCode, StepFailed
-from libs.core.tool_spec import Effect, ToolSpec
+from libs.core.tool_spec import Effect, ToolExample, ToolSpec
 from services.executor.tools.tool import NewArtifact, ToolContext
 
 MAX_DATA_BYTES = 2**20
@@ -43,6 +43,22 @@ SPEC = ToolSpec(
         "additionalProperties": False,
     },
     effects=(Effect.ARTIFACT,),
+    examples=(
+        ToolExample(
+            title="A report, named by its SHA-256 in canonical form",
+            input={"type": "report.summary", "data": {"title": "Week 12", "open": 3}},
+            output={
+                "type": "report.summary",
+                "sha256": "b135484b49ee59b3d0b7c68d21c0ae293fdcd443881cb8fe46ef6991af9b8b28",
+                "size_bytes": 28,
+            },
+        ),
+        ToolExample(
+            title="A type is dotted lower case",
+            input={"type": "Report", "data": None},
+            failure_code="INPUT_SCHEMA",
+        ),
+    ),
 )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import cast
 
 from libs.core.canonical import Json
-from libs.core.tool_spec import ToolSpec
+from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.tools.bounded_query import MAX_QUERY_LENGTH, search
 from services.executor.tools.tool import ToolContext
 
@@ -34,6 +34,31 @@ SPEC = ToolSpec(
         "required": ["result"],
         "additionalProperties": False,
     },
+    examples=(
+        ToolExample(
+            title="Names of what costs more than 10",
+            input={
+                "data": {"items": [{"name": "pen", "price": 2}, {"name": "lamp", "price": 30}]},
+                "query": "items[?price > `10`].name",
+            },
+            output={"result": ["lamp"]},
+        ),
+        ToolExample(
+            title="Another shape, with a count",
+            input={"data": [{"id": 1}, {"id": 2}], "query": "{ids: [].id, count: length(@)}"},
+            output={"result": {"ids": [1, 2], "count": 2}},
+        ),
+        ToolExample(
+            title="What is not there is null",
+            input={"data": {"a": 1}, "query": "b.c"},
+            output={"result": None},
+        ),
+        ToolExample(
+            title="A query that cannot be read fails the step",
+            input={"data": {}, "query": "a["},
+            failure_code="TOOL_ERROR",
+        ),
+    ),
 )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import cast
 
 from libs.core.canonical import MAX_SAFE_INTEGER, Json
-from libs.core.tool_spec import ToolSpec
+from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.tools.math_expression import evaluate
 from services.executor.tools.math_numbers import Number
 from services.executor.tools.tool import ToolContext
@@ -42,6 +42,23 @@ SPEC = ToolSpec(
         "required": ["result"],
         "additionalProperties": False,
     },
+    examples=(
+        ToolExample(
+            title="A sum and a product",
+            input={"expression": "2 + 3 * 4"},
+            output={"result": 14},
+        ),
+        ToolExample(
+            title="Variables, which a plan fills from the output of an earlier step",
+            input={"expression": "price * (1 + rate)", "variables": {"price": 80, "rate": 0.25}},
+            output={"result": 100},
+        ),
+        ToolExample(
+            title="A division by zero fails the step",
+            input={"expression": "1 / 0"},
+            failure_code="TOOL_ERROR",
+        ),
+    ),
 )
 
 

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from libs.core.json_schema import SchemaRefused, Validator, compile_schema
+from libs.core.tool_examples import example_problems
 from libs.core.tool_spec import ToolRef, ToolSpec
 from libs.net.egress_rules import EgressRules
 from libs.net.http_client import HttpClient
 from services.executor.tools.artifact import ArtifactTool
+from services.executor.tools.child_process import ChildProcesses
 from services.executor.tools.http_request import HttpRequestTool
 from services.executor.tools.json_query import JsonQueryTool
 from services.executor.tools.math import MathTool
+from services.executor.tools.table_query import TableQueryTool
 from services.executor.tools.text_extract import TextExtractTool
 from services.executor.tools.text_summarize import TextSummarizeTool
 from services.executor.tools.tool import Tool
@@ -101,12 +104,14 @@ class ToolRegistry:
 
 def built_in_tools(*, egress: EgressRules = PUBLIC_ONLY) -> tuple[Tool, ...]:
     """The tools that Pawl ships; `egress` says what those reach that use the network."""
+    children = ChildProcesses()
     return (
         ArtifactTool(),
         HttpRequestTool(HttpClient(egress)),
         JsonQueryTool(),
         MathTool(),
-        TextExtractTool(),
+        TableQueryTool(children),
+        TextExtractTool(children),
         TextSummarizeTool(),
         WaitTool(),
     )
@@ -143,7 +148,7 @@ def _offer(tool: Tool) -> OfferedTool:
     if not spec.effects:
         raise BadTool(f"{spec.name} declares no effects; pure is one")
     try:
-        return OfferedTool(
+        offered = OfferedTool(
             tool=tool,
             ref=ToolRef(spec.name, spec.version, spec.digest()),
             input_schema=compile_schema(spec.input_schema),
@@ -151,3 +156,15 @@ def _offer(tool: Tool) -> OfferedTool:
         )
     except SchemaRefused as refused:
         raise BadTool(f"a schema of {spec.name} is refused: {refused}") from refused
+    _check_examples(offered)
+    return offered
+
+
+def _check_examples(offered: OfferedTool) -> None:
+    spec = offered.tool.spec
+    found = example_problems(
+        spec.examples, input_schema=offered.input_schema, output_schema=offered.output_schema
+    )
+    for place, problem in found:
+        which = "the examples" if place is None else f"example {place + 1}"
+        raise BadTool(f"{which} of {spec.name} cannot be offered: {problem}")

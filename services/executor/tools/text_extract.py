@@ -1,5 +1,6 @@
-"""`text_extract`: the readable text of a plain text or an HTML document, with title, headings and
-links.
+"""`text_extract`: the readable text of a document, with title, headings and links.
+
+Plain text and HTML are read here, PDF and DOCX in a process of their own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ import asyncio
 from typing import cast
 
 from libs.core.canonical import Json
-from libs.core.tool_spec import ToolSpec
+from libs.core.tool_spec import ToolExample, ToolSpec
+from services.executor.tools.child_process import ChildLimits, ChildProcesses
+from services.executor.tools.document_text import DOCX, PDF, output_of
 from services.executor.tools.page_text import (
     MAX_HEADINGS,
     MAX_LINKS,
@@ -17,25 +20,39 @@ from services.executor.tools.page_text import (
     read_plain,
 )
 from services.executor.tools.tool import ToolContext
-from services.executor.tools.words import count_words
 
 MAX_CONTENT_LENGTH = 1_000_000
+MAX_BASE64_LENGTH = 8_000_000
+LIMITS = ChildLimits(seconds=60, cpu_seconds=30, memory_bytes=768 * 2**20, answer_bytes=16 * 2**20)
+
 _INLINE_LENGTH = 5_000
 
 SPEC = ToolSpec(
     name="text_extract",
-    version="1.0.0",
+    version="1.1.0",
     description=(
         "Takes the readable text, title, headings (the first 500) and links (the first 1000) out "
-        "of a plain text or HTML document; scripts and styles are dropped."
+        "of a plain text, HTML, PDF or DOCX document; scripts and styles are dropped."
     ),
     input_schema={
         "type": "object",
         "properties": {
-            "content": {"type": "string", "maxLength": MAX_CONTENT_LENGTH},
-            "media_type": {"enum": ["text/plain", "text/html"]},
+            "content": {
+                "type": "string",
+                "description": "Plain text or HTML.",
+                "maxLength": MAX_CONTENT_LENGTH,
+            },
+            "content_base64": {
+                "type": "string",
+                "description": "The bytes of a PDF or DOCX, as base64.",
+                "maxLength": MAX_BASE64_LENGTH,
+            },
+            "media_type": {"enum": ["text/plain", "text/html", PDF, DOCX]},
         },
-        "required": ["content", "media_type"],
+        "required": ["media_type"],
+        "if": {"properties": {"media_type": {"enum": [PDF, DOCX]}}},
+        "then": {"properties": {"content": False}, "required": ["content_base64"]},
+        "else": {"properties": {"content_base64": False}, "required": ["content"]},
         "additionalProperties": False,
     },
     output_schema={
@@ -58,10 +75,48 @@ SPEC = ToolSpec(
                 "maxItems": MAX_LINKS,
             },
             "word_count": {"type": "integer", "minimum": 0},
+            "page_count": {"type": ["integer", "null"], "description": "Of a PDF."},
         },
-        "required": ["text", "title", "headings", "links", "word_count"],
+        "required": ["text", "title", "headings", "links", "word_count", "page_count"],
         "additionalProperties": False,
     },
+    examples=(
+        ToolExample(
+            title="A page of the web",
+            input={
+                "content": (
+                    "<title>Prices</title><h1>Fruit</h1><p>Apples cost <b>2</b> EUR.</p>"
+                    "<script>x()</script><a href='https://example.com/pears'>Pears</a>"
+                ),
+                "media_type": "text/html",
+            },
+            output={
+                "text": "Fruit\n\nApples cost 2 EUR.\n\nPears",
+                "title": "Prices",
+                "headings": ["Fruit"],
+                "links": [{"text": "Pears", "url": "https://example.com/pears"}],
+                "word_count": 6,
+                "page_count": None,
+            },
+        ),
+        ToolExample(
+            title="Plain text",
+            input={"content": "Two lines\nof text.", "media_type": "text/plain"},
+            output={
+                "text": "Two lines\nof text.",
+                "title": None,
+                "headings": [],
+                "links": [],
+                "word_count": 4,
+                "page_count": None,
+            },
+        ),
+        ToolExample(
+            title="What is no PDF fails the step",
+            input={"content_base64": "aGVsbG8=", "media_type": PDF},
+            failure_code="TOOL_ERROR",
+        ),
+    ),
 )
 
 
@@ -70,9 +125,15 @@ class TextExtractTool:
 
     spec = SPEC
 
+    def __init__(self, children: ChildProcesses) -> None:
+        self._children = children
+
     async def call(self, arguments: dict[str, Json], context: ToolContext) -> Json:
         """Extract."""
-        del context
+        if arguments["media_type"] in {PDF, DOCX}:
+            return await self._children.run(
+                "services.executor.tools.document_text", arguments, limits=LIMITS, context=context
+            )
         content = cast("str", arguments["content"])
         is_html = arguments["media_type"] == "text/html"
         if len(content) <= _INLINE_LENGTH:
@@ -82,11 +143,4 @@ class TextExtractTool:
 
 def extract(content: str, *, is_html: bool) -> dict[str, Json]:
     """The output of the tool for one document."""
-    page = read_html(content) if is_html else read_plain(content)
-    return {
-        "text": page.text,
-        "title": page.title,
-        "headings": list(page.headings),
-        "links": [{"text": link.text, "url": link.url} for link in page.links],
-        "word_count": count_words(page.text),
-    }
+    return output_of(read_html(content) if is_html else read_plain(content))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from libs.core.canonical import Json
-from libs.core.tool_spec import ToolSpec
+from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.tools.sentences import split_sentences
 from services.executor.tools.stop_words import STOP_WORDS
 from services.executor.tools.tool import ToolContext
@@ -57,6 +57,38 @@ SPEC = ToolSpec(
         "required": ["summary", "sentences", "key_terms", "word_count"],
         "additionalProperties": False,
     },
+    examples=(
+        ToolExample(
+            title="The sentence that says most",
+            input={
+                "text": (
+                    "Pawl plans a task before it runs. A plan has steps. Each step of a plan calls "
+                    "one tool, and the trace shows each step. The weather was fine."
+                ),
+                "max_sentences": 1,
+            },
+            output={
+                "summary": "Each step of a plan calls one tool, and the trace shows each step.",
+                "sentences": ["Each step of a plan calls one tool, and the trace shows each step."],
+                "key_terms": ["plan", "step", "pawl", "plans", "task", "runs", "steps", "calls"],
+                "word_count": 29,
+            },
+        ),
+        ToolExample(
+            title="With a topic",
+            input={
+                "text": "Bees make honey. Cats sleep all day. Bees need flowers.",
+                "max_sentences": 1,
+                "topic": "cats",
+            },
+            output={
+                "summary": "Cats sleep all day.",
+                "sentences": ["Cats sleep all day."],
+                "key_terms": ["bees", "make", "honey", "cats", "sleep", "day", "need", "flowers"],
+                "word_count": 10,
+            },
+        ),
+    ),
 )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import cast
 
 from libs.core.canonical import Json
-from libs.core.tool_spec import ToolSpec
+from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.tools.tool import ToolContext
 
 SPEC = ToolSpec(
@@ -25,6 +25,16 @@ SPEC = ToolSpec(
         "required": ["waited_seconds"],
         "additionalProperties": False,
     },
+    examples=(
+        ToolExample(
+            title="A short pause", input={"seconds": 0.01}, output={"waited_seconds": 0.01}
+        ),
+        ToolExample(
+            title="More than an hour is refused",
+            input={"seconds": 3601},
+            failure_code="INPUT_SCHEMA",
+        ),
+    ),
 )
 
 

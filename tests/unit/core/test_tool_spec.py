@@ -8,7 +8,14 @@ from itertools import permutations
 
 import pytest
 
-from libs.core.tool_spec import Effect, ToolRef, ToolSpec, tool_set_digest, tool_set_json
+from libs.core.tool_spec import (
+    Effect,
+    ToolExample,
+    ToolRef,
+    ToolSpec,
+    tool_set_digest,
+    tool_set_json,
+)
 
 _SPEC = ToolSpec(
     name="math",
@@ -32,8 +39,9 @@ def test_digest_hashes_the_promise_in_canonical_form() -> None:
     assert _SPEC.digest() == hashlib.sha256(b"pawl:tool:v1\n" + promise).hexdigest()
 
 
-def test_digest_forgets_description_key_order_and_order_of_effects() -> None:
-    reworded = replace(_SPEC, description="Other words.")
+def test_digest_forgets_words_examples_key_order_and_order_of_effects() -> None:
+    shown = (ToolExample(title="A sum", input={"expression": "1+1"}),)
+    reworded = replace(_SPEC, description="Other words.", examples=shown)
     reordered = replace(
         _SPEC, input_schema={"properties": {"expression": {"type": "string"}}, "type": "object"}
     )

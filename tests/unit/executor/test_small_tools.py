@@ -103,6 +103,7 @@ def test_built_in_tools_are_closed_and_offered() -> None:
         "http_request",
         "json_query",
         "math",
+        "table_query",
         "text_extract",
         "text_summarize",
         "wait",

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from libs.core.canonical import Json
+from services.executor.tools.child_process import ChildProcesses
 from services.executor.tools.page_text import MAX_LINKS
 from services.executor.tools.sentences import MAX_SENTENCE_LENGTH, split_sentences
 from services.executor.tools.text_extract import TextExtractTool, extract
@@ -132,6 +133,7 @@ def test_extract_reads_a_page() -> None:
             {"text": "mail", "url": "mailto:x@y.z"},
         ],
         "word_count": 23,
+        "page_count": None,
     }
 
 
@@ -179,7 +181,7 @@ async def test_extract_tool_reads_a_long_page_in_a_thread() -> None:
     content = "<p>hello world</p>" * 1000
     arguments: dict[str, Json] = {"content": content, "media_type": "text/html"}
 
-    output = await TextExtractTool().call(arguments, make_context())
+    output = await TextExtractTool(ChildProcesses()).call(arguments, make_context())
 
     assert output == extract(content, is_html=True)
 

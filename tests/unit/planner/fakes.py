@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -51,7 +52,9 @@ class FakeCatalogStore:
         await self.withdraw(executor_id=executor_id, boot_id=boot_id)
         for tool in tools:
             known = make_tool(tool.spec, registered_at=self._clock.now())
-            self._tools.setdefault(tool.digest, known)
+            stored = self._tools.setdefault(tool.digest, known)
+            if not stored.spec.examples:
+                self._tools[tool.digest] = replace(stored, spec=tool.spec)
             ends = self._clock.monotonic() + lifetime_seconds
             self._offers[executor_id, boot_id, tool.digest] = ends
         return self._clock.now() + timedelta(seconds=lifetime_seconds)

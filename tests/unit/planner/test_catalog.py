@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from libs.core.errors import PawlError
-from libs.core.tool_spec import ToolSpec
+from libs.core.tool_spec import ToolExample, ToolSpec
 from services.planner.catalog import MAX_AGE_SECONDS, Catalog
 from services.planner.model import Absence, CatalogTool, Offer
 from services.planner.store import NewTool
@@ -125,6 +126,17 @@ async def test_a_reading_that_a_change_overtakes_is_not_kept(world: World) -> No
     assert found.ref.version == "2.0.0"
 
 
+async def test_examples_that_a_known_tool_gets_are_seen(world: World) -> None:
+    await world.offer(MATH)
+    await world.catalog.snapshot()
+    example = ToolExample(title="A sum", input={"expression": "1+1"}, output={"result": 2})
+    await world.offer(replace(MATH, examples=(example,)))
+
+    page = await world.catalog.list(page_size=0, page_token="")
+
+    assert page.tools[0].tool.spec.examples == (example,)
+
+
 async def test_a_failed_reading_is_not_kept(world: World) -> None:
     class FailingStore(FakeCatalogStore):
         failing = True
@@ -197,6 +209,16 @@ BAD_OFFERS: list[tuple[dict[str, Any], str, str]] = [
         {"tools": (make_spec("math", input_schema={"$ref": "http://h/x"}),)},
         "tools[0].input_schema_json",
         "remote_ref_forbidden",
+    ),
+    (
+        {"tools": (make_spec("math", examples=(ToolExample(title="", input={}),)),)},
+        "tools[0].examples[0]",
+        "validation_failed",
+    ),
+    (
+        {"tools": (make_spec("math", examples=(ToolExample(title="a", input={}),) * 11),)},
+        "tools[0].examples",
+        "validation_failed",
     ),
     (
         {"tools": (make_spec("math", output_schema={"$ref": "#"}),)},

@@ -156,6 +156,7 @@ class ToolSpec(_message.Message):
     OUTPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     EFFECTS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. Lower-case name, 1 to 64 characters of [a-z0-9_]."""
     version: _builtins.str
@@ -167,10 +168,16 @@ class ToolSpec(_message.Message):
     output_schema_json: _builtins.str
     """Required. JSON Schema (draft 2020-12) of the output, as JSON text."""
     digest: _builtins.str
-    """Output only. SHA-256 (hex) of the spec without its description."""
+    """Output only. SHA-256 (hex) of the spec without its description and examples."""
     @_builtins.property
     def effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Any of pure, network, sandbox, model, artifact; at least one."""
+
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolExample]:
+        """Optional. Calls that show what the tool does, for people and planners; at most 10, together at most 16 KiB of
+        canonical JSON. Unset: none.
+        """
 
     def __init__(
         self,
@@ -182,14 +189,56 @@ class ToolSpec(_message.Message):
         output_schema_json: _builtins.str = ...,
         effects: _abc.Iterable[_builtins.str] | None = ...,
         digest: _builtins.str = ...,
+        examples: _abc.Iterable[Global___ToolExample] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "digest", b"digest", "effects", b"effects", "input_schema_json", b"input_schema_json", "name", b"name", "output_schema_json", b"output_schema_json", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "digest", b"digest", "effects", b"effects", "examples", b"examples", "input_schema_json", b"input_schema_json", "name", b"name", "output_schema_json", b"output_schema_json", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolSpec: _TypeAlias = ToolSpec  # noqa: Y015
+
+@_typing.final
+class ToolExample(_message.Message):
+    """One call of a tool: its input, and what comes of it where that can be foretold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    INPUT_JSON_FIELD_NUMBER: _builtins.int
+    OUTPUT_JSON_FIELD_NUMBER: _builtins.int
+    FAILURE_CODE_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Required. What the example shows, 1 to 200 characters."""
+    input_json: _builtins.str
+    """Required. The input as JSON text, an object; it fits the input schema unless failure_code is INPUT_SCHEMA."""
+    output_json: _builtins.str
+    """Optional. The output as JSON text, which fits the output schema. Unset: none is shown."""
+    failure_code: _builtins.str
+    """Optional. The code with which the call fails; excludes output_json. Unset: it does not fail."""
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        input_json: _builtins.str = ...,
+        output_json: _builtins.str | None = ...,
+        failure_code: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_output_json", b"_output_json", "failure_code", b"failure_code", "output_json", b"output_json"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_output_json", b"_output_json", "failure_code", b"failure_code", "input_json", b"input_json", "output_json", b"output_json", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failure_code: _TypeAlias = _typing.Literal["failure_code"]  # noqa: Y015
+    _WhichOneofArgType__failure_code: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code"]  # noqa: Y015
+    _WhichOneofReturnType__output_json: _TypeAlias = _typing.Literal["output_json"]  # noqa: Y015
+    _WhichOneofArgType__output_json: _TypeAlias = _typing.Literal["_output_json", b"_output_json"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_code) -> _WhichOneofReturnType__failure_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_json) -> _WhichOneofReturnType__output_json | None: ...
+
+Global___ToolExample: _TypeAlias = ToolExample  # noqa: Y015
 
 @_typing.final
 class ToolRef(_message.Message):
