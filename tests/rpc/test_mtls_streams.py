@@ -31,6 +31,7 @@ WORK = "pawl.scheduler.v1.WorkService"
 RING = KeyRing.generate()
 ACCESS = {
     f"/{TASKS}/SubmitTask": frozenset({"gateway"}),
+    f"/{TASKS}/ReplayTask": frozenset({"caller"}),
     f"/{TASKS}/GetTask": frozenset({"caller"}),
     f"/{TASKS}/CancelTask": frozenset({"caller"}),
     f"/{TASKS}/GetTrace": frozenset({"executor"}),
@@ -49,6 +50,12 @@ class Tasks(pb_grpc.SchedulerServiceServicer):
     ) -> pb.SubmitTaskResponse:
         del request, context
         return pb.SubmitTaskResponse(replayed=True)
+
+    async def ReplayTask(
+        self, request: pb.ReplayTaskRequest, context: object
+    ) -> pb.ReplayTaskResponse:
+        del request, context
+        return pb.ReplayTaskResponse()
 
     async def GetTask(self, request: pb.GetTaskRequest, context: object) -> pb.GetTaskResponse:
         del request, context

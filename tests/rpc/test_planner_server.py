@@ -323,7 +323,7 @@ def _port(log: Path) -> int:
 async def test_a_frozen_plan_is_admitted_as_long_as_its_tools_are_offered(world: World) -> None:
     await world.register()
     planned = (await world.build({}, make_plan(step(1), step(2, "http_request")))).planned
-    asked = {"plan": planned.plan, "tool_set": planned.tool_set, "tier": TIER}
+    asked: dict[str, Any] = {"plan": planned.plan, "tool_set": planned.tool_set, "tier": TIER}
 
     live = await world.scheduler.AdmitPlan(pb.AdmitPlanRequest(**asked))
     recorded = await world.scheduler.AdmitPlan(pb.AdmitPlanRequest(**asked, recorded=True))
@@ -358,7 +358,7 @@ async def test_a_frozen_plan_above_todays_tier_is_refused_by_name(world: World) 
 async def test_what_is_no_frozen_plan_is_not_admitted(world: World, missing: str) -> None:
     await world.register()
     planned = (await world.build({}, make_plan(step(1)))).planned
-    parts = {"plan": planned.plan, "tool_set": planned.tool_set, "tier": TIER}
+    parts: dict[str, Any] = {"plan": planned.plan, "tool_set": planned.tool_set, "tier": TIER}
     del parts[missing]
 
     with pytest.raises(PawlError) as refused:

@@ -142,7 +142,9 @@ class SimulatedScheduler:
             new_id=ids.new,
         )
         self.cancels = CancelService(tasks, signals=self.signals, clock=clock)
-        self._servicer = WorkServicer(self.dispatcher, sweeps=sweeps, lease_seconds=LEASE_SECONDS)
+        self._servicer = WorkServicer(
+            self.dispatcher, sweeps=sweeps, work=work, lease_seconds=LEASE_SECONDS
+        )
         self._stop = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self.serving = world.loop.create_task(self._serve(), context=self.process.context.copy())

@@ -67,6 +67,8 @@ class TaskRow:
     failure_step_index: int | None = None
     task_hash: str | None = None
     replay_of_task_id: UUID | None = None
+    clock_at: datetime | None = None
+    recorded_tools: list[str] | None = None
 
     @property
     def is_waiting(self) -> bool:
