@@ -33,7 +33,7 @@ from tests.executor_world import (
     Gate,
     make_registry,
 )
-from tests.fake_scheduler import WORK, FakeScheduler, Session
+from tests.fake_scheduler import METHODS, WORK, FakeScheduler, Session
 from tests.waiting import eventually
 
 FAST = Pace(heartbeat=0.02, hello=0.2, first_delay=0.01, longest_delay=0.02, drain=1.0)
@@ -113,7 +113,7 @@ async def open_world(keys: KeyRing, *tools: Tool) -> AsyncIterator[World]:
         service="scheduler",
         address="127.0.0.1:0",
         verifier=TokenVerifier(keys.public, audience="scheduler"),
-        access={f"/{WORK}/Work": frozenset({"executor"})},
+        access={f"/{WORK}/{name}": frozenset({"executor"}) for name in METHODS},
         drain_seconds=0.1,
     )
     server.add(add_WorkServiceServicer_to_server, scheduler, WORK)

@@ -38,6 +38,8 @@ ACCESS = {
     f"/{TASKS}/WatchEvents": frozenset({"anyone"}),
     f"/{TASKS}/RepublishEvents": frozenset({"caller"}),
     f"/{WORK}/Work": frozenset({"executor"}),
+    f"/{WORK}/JudgeBoots": frozenset({"executor"}),
+    f"/{WORK}/RecallStep": frozenset({"executor"}),
 }
 TENANT = UUID("01900000-0000-7000-8000-000000000001")
 
