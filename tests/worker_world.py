@@ -124,13 +124,15 @@ async def open_world(keys: KeyRing, *tools: Tool) -> AsyncIterator[World]:
         tokens=ServiceTokens("executor", keys.private["executor"]),
     )
     clock = SystemClock()
+    client = SchedulerClient(channel)
     worker = Worker(
         ExecutorService(
             registry,
             runner=StepRunner(artifacts=FakeArtifacts(), clock=clock, grace_seconds=0.05),
+            recordings=client,
             clock=clock,
         ),
-        open_stream=SchedulerClient(channel).open_work,
+        open_stream=client.open_work,
         identity=Identity(executor_id="e1", slots=4, tools=registry.refs),
         boot=Boot(iter(BOOT_IDS).__next__),
         clock=clock,

@@ -107,8 +107,11 @@ class StepRow:
     step_index: int
     status: str
     step_hash: str
+    resolved_input: str
     output: str | None
     failure_code: str | None
+    failure_message: str | None
+    failure_reason: str | None
 
 
 @dataclass(kw_only=True)

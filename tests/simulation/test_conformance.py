@@ -28,6 +28,7 @@ MOST_ROWS = 3
 # No sum of 14 of them comes near the 3, 5 and 10 seconds, nor the three quarters, that decide.
 STEPS_OF_TIME = (0.05, 0.05, 0.05, 2.05, 2.05, 4.05, 6.05, 11.05)
 FEW = st.integers(0, 3)
+RECORDED = (frozenset[str](), frozenset({"math"}), frozenset({"math", "wait"}))
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ submits = operation(
     priority=st.sampled_from((0, 0, 0, 5)),
     key=maybe(st.sampled_from(("k1", "k2"))),
     planned=st.sampled_from((True, True, True, True, False)),
-    scheduled_in=maybe(st.sampled_from((-3.0, 4.0, 9.0))),
+    scheduled_in=maybe(st.sampled_from((-3.0, 4.0, 4.0, 9.0))),
+    replays=maybe(st.tuples(FEW, maybe(st.sampled_from(RECORDED)))),
 )
 hellos = operation("hello", st.integers(0, 1), again=maybe(FEW), tools=FEW, slots=st.integers(1, 3))
 claims = operation("on_stream", st.just("claim"), FEW, slots=st.integers(1, 3))
@@ -104,9 +106,13 @@ others = [
     operation("advance", st.sampled_from(STEPS_OF_TIME)),
     operation("sweep_in_the_future", st.sampled_from((2.475, 6.475))),
 ]
+replays = [
+    operation("replay", FEW),
+    operation("recall", FEW, step=st.integers(1, 2), off=st.sampled_from((0, 0, 0, 1))),
+]
 # Not one_of: it takes each only once.
 operations = st.sampled_from(
-    [submits, hellos, *(3 * [claims]), *(9 * [reports]), *(2 * others)]
+    [submits, hellos, *(3 * [claims]), *(9 * [reports]), *(2 * others), *replays]
 ).flatmap(lambda chosen: chosen)
 
 
@@ -119,6 +125,7 @@ def first(tenant: int) -> Operation:
         "agent": None,
         "priority": 0,
         "scheduled_in": None,
+        "replays": None,
     }
     return Operation("submit", (), said | {"tenant": tenant, "key": None, "planned": True})
 
@@ -135,6 +142,7 @@ MARKS = (
     *("hello ended 1", "renewal in_time", "renewal after_lapse", "renewal refused", "paused"),
     *("boot ended", "cancel cancelled", "cancel running", "due settled failed TIMEOUT"),
     *("lost settled failed EXECUTOR_LOST", "lost settled running None"),
+    *("replayed live", "replayed recorded", "recalled nothing", "recalled a step"),
 )
 """What has to happen in a run, else it has compared too little."""
 
