@@ -8,7 +8,7 @@ from dataclasses import dataclass
 FACTOR = float(os.environ.get("PAWL_SIMULATION", "1"))
 """1: what CI runs, about a minute on two cores for the histories and as much for the rest."""
 
-CONFORMANCE_SEQUENCES = int(350 * FACTOR)
+CONFORMANCE_SEQUENCES = int(250 * FACTOR)
 MACHINE_HISTORIES = int(400 * FACTOR)
 MUTANT_HISTORIES = int(250 * FACTOR)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
@@ -116,7 +116,7 @@ operations = st.sampled_from(
 ).flatmap(lambda chosen: chosen)
 
 
-def first(tenant: int) -> Operation:
+def first(tenant: int, **changes: Any) -> Operation:
     """A task that anybody may run at once."""
     said = {
         "steps": 1 + tenant,
@@ -127,7 +127,8 @@ def first(tenant: int) -> Operation:
         "scheduled_in": None,
         "replays": None,
     }
-    return Operation("submit", (), said | {"tenant": tenant, "key": None, "planned": True})
+    said |= {"tenant": tenant, "key": None, "planned": True}
+    return Operation("submit", (), said | changes)
 
 
 def stream(executor: int) -> Operation:
@@ -153,6 +154,18 @@ BEGINNING = [
     Operation("on_stream", ("claim", 1), {"slots": 2}),
 ]
 
+RARE = [
+    first(0, scheduled_in=4.0),
+    Operation("advance", (4.05,), {}),
+    Operation("queue_due", (), {}),
+    Operation("report", (0,), {"off": 0, "parts": {"begins": 1}}),
+    Operation("report", (0,), {"off": 0, "parts": {"closes": 1}}),
+    Operation("replay", (0,), {}),
+    Operation("advance", (11.05,), {}),
+    Operation("on_stream", ("renew", 0), {}),
+]
+"""What drawing comes upon too seldom."""
+
 
 @pytest.fixture
 async def both(database: Database) -> AsyncIterator[BothStores]:
@@ -177,6 +190,7 @@ async def both(database: Database) -> AsyncIterator[BothStores]:
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+@example(sequence=RARE)
 @given(sequence=st.lists(operations, min_size=25, max_size=MOST_OPERATIONS))
 async def test_memory_answers_what_postgresql_answers(
     both: BothStores, sequence: list[Operation]
