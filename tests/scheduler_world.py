@@ -341,11 +341,11 @@ class SchedulerWorld:
         return answer
 
     async def replay(
-        self, task_id: str, *, tenant_id: UUID = TENANT, mode: str = "live", **request: Any
+        self, task_id: str, *, tenant_id: UUID = TENANT, **request: Any
     ) -> service_pb.ReplayTaskResponse:
-        """Replay a task as a caller of the tenant; `mode` is that of the key."""
+        """Replay a task as a caller of the tenant."""
         wanted = service_pb.ReplayTaskRequest(task_id=task_id, **request)
-        with caller_token(self.token(tenant_id, mode=mode)):
+        with caller_token(self.token(tenant_id)):
             answer: service_pb.ReplayTaskResponse = await self.tasks.ReplayTask(wanted, timeout=30)
         return answer
 
