@@ -6,7 +6,7 @@ PROTOS := $(shell find protos/pawl -name '*.proto' | sort)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e test-faults test-kafka check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean
+.PHONY: help install fmt lint types imports protos verify-protos proto-baseline test test-unit test-db test-e2e test-faults test-kafka check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean sandbox-image
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ up: install ## Start Pawl in the foreground
 
 demo: install ## Install, start, run a few tasks, show what happened, stop
 	pawl demo
+
+sandbox-image: install ## Build the image that code steps run in; made by itself where it is missing
+	python -m services.executor.sandbox.make_image
 
 compose-build: ## Build the image of all services
 	deploy/compose.sh build

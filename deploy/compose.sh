@@ -36,7 +36,18 @@ import json, urllib.request as u
 print(json.load(u.urlopen("http://127.0.0.1:8080/readyz", timeout=5))["status"])' 2>/dev/null || true
 }
 
+# The sandbox reaches the engine as a member of the group that owns its socket. Which one that is differs from machine
+# to machine; it is put into .env once, so that compose without this script reads the same.
+know_engine_group() {
+  socket=${PAWL_DOCKER_SOCKET:-/var/run/docker.sock}
+  if [ -n "${PAWL_DOCKER_GID:-}" ] || grep -qs '^PAWL_DOCKER_GID' .env || [ ! -S "$socket" ]; then return; fi
+  gid=$(stat -c %g "$socket" 2>/dev/null || stat -f %g "$socket")
+  printf '%s=%s\n' PAWL_DOCKER_GID "$gid" >> .env
+  say "the group of $socket, $gid, now stands in .env"
+}
+
 up() {
+  know_engine_group
   # An image that somebody named is taken as it is; ours is to be that of these sources.
   if [ "$image" = "$OWN_IMAGE" ] || ! docker image inspect "$image" >/dev/null 2>&1; then build; fi
   began=$SECONDS

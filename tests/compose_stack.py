@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 IMAGE = "pawl:test"
 _BASE = re.compile(r"^FROM (\S+)", re.MULTILINE)
 _READY_SECONDS = 300
+_SOCKET = Path("/var/run/docker.sock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,7 @@ def compose_stack() -> Iterator[ComposeStack]:
         "COMPOSE_PROJECT_NAME": f"pawl-test-{secrets.token_hex(4)}",
         "PAWL_IMAGE": IMAGE,
         "PAWL_HTTP_PORT": str(port),
+        "PAWL_DOCKER_GID": str(_SOCKET.stat().st_gid) if _SOCKET.exists() else "0",
         "READY_SECONDS": str(_READY_SECONDS),
     }
     stack = ComposeStack(command=commands[0], environ=environ, url=f"http://127.0.0.1:{port}")

@@ -133,7 +133,7 @@ async def open_world(keys: KeyRing, *tools: Tool) -> AsyncIterator[World]:
             clock=clock,
         ),
         open_stream=client.open_work,
-        identity=Identity(executor_id="e1", slots=4, tools=registry.refs),
+        identity=Identity(executor_id="e1", slots=4, tools=registry),
         boot=Boot(iter(BOOT_IDS).__next__),
         clock=clock,
         pace=FAST,

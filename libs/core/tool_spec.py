@@ -20,6 +20,10 @@ class Effect(StrEnum):
     ARTIFACT = "artifact"
 
 
+NOT_IN_TEST_MODE = frozenset({Effect.NETWORK, Effect.MODEL})
+"""What a task of a test key may not reach."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolExample:
     """One call that shows what a tool does: its input, and its output or the code of its failure.

@@ -113,7 +113,8 @@ class RpcChannel:
     async def ready(self, timeout_seconds: float) -> None:
         """Return once connected; PawlError `unavailable` after `timeout_seconds`."""
         try:
-            await asyncio.wait_for(self.channel.channel_ready(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self.channel.channel_ready()
         except TimeoutError as error:
             message = f"{self._audience} at {self.target} cannot be reached"
             raise PawlError("unavailable", message, retry_after_seconds=1) from error

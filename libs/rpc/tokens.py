@@ -24,7 +24,7 @@ from libs.core.errors import PawlError
 from libs.core.tiers import TierLimits
 from libs.rpc.context import Caller, Principal, Service
 
-SERVICES = ("auth", "planner", "scheduler", "executor", "artifact", "gateway")
+SERVICES = ("auth", "planner", "scheduler", "executor", "artifact", "gateway", "sandbox")
 CALLER_TOKEN_SECONDS = 5
 SERVICE_TOKEN_SECONDS = 60
 SKEW_SECONDS = 1

@@ -38,7 +38,7 @@ async def serve(stop: asyncio.Event) -> None:
     configure_logs("executor", level=settings.log_level)
     serve_metrics(settings.metrics_listen)
     try:
-        registry = load_tools()
+        registry = load_tools(egress=settings.egress)
     except BadTool as error:
         raise ConfigError(str(error)) from error
     channels = open_channels(
@@ -60,14 +60,14 @@ async def _work(
     identity = Identity(
         executor_id=settings.executor_id,
         slots=settings.slots,
-        tools=registry.refs,
+        tools=registry,
     )
     boot = Boot(lambda: str(new_id()))
     worker = _worker(settings, registry, channels, identity=identity, boot=boot)
     planner = PlannerClient(
         channels.planner, executor_id=identity.executor_id, boot_id=lambda: boot.id
     )
-    registration = Registration(planner, specs=registry.specs, boot=boot)
+    registration = Registration(planner, registry=registry, boot=boot)
     server = make_server(
         ExecutorServer(identity=identity, registry=registry, worker=worker),
         address=settings.listen,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 from uuid import UUID
@@ -19,6 +19,7 @@ from libs.pb.pawl.planner.v1.planner_service_pb2_grpc import PlannerServiceStub
 from libs.pb.pawl.scheduler.v1.work_service_pb2 import (
     RECALL_FOUND,
     RECALL_OTHER_INPUT,
+    JudgeBootsRequest,
     RecallStepRequest,
     RecallStepResponse,
     WorkRequest,
@@ -30,6 +31,7 @@ from libs.rpc.client import NO_DEADLINE, RpcChannel, StreamCall, on_behalf
 from libs.rpc.convert import failure_from_proto, tool_spec_to_proto
 from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import ServiceTokens
+from services.executor.model import JudgedBoots
 from services.executor.tools.recorded import Found, RecordedAnswer
 from services.executor.tools.tool import NewArtifact
 
@@ -47,7 +49,7 @@ log = get_logger(__name__)
 
 
 class SchedulerClient:
-    """Opens the Work stream, and reads what is on record for replays."""
+    """Opens the Work stream; asks which boots are over, and what is on record for replays."""
 
     def __init__(self, channel: RpcChannel) -> None:
         self._stub = channel.stub(WorkServiceStub)
@@ -83,6 +85,11 @@ class SchedulerClient:
                 log.warning("record cannot be read yet", code=error.code, error=error.message)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
+
+    async def judge_boots(self, boot_ids: Collection[str]) -> JudgedBoots:
+        """What is known of boots of executors, at most 1000. Raises PawlError."""
+        said = await self._stub.JudgeBoots(JudgeBootsRequest(boot_ids=boot_ids))
+        return JudgedBoots(ended=frozenset(said.ended), unknown=frozenset(said.unknown))
 
 
 def _answer(message: RecallStepResponse) -> RecordedAnswer:

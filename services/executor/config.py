@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from libs.net.allow_list import NOTHING_MORE, AllowList, read_allow_list
+from libs.net.egress_rules import ALLOW_SETTING, EgressRules
 from libs.process.env import LOG_LEVELS, Env
 from libs.rpc.tls import TlsFiles, read_tls
 
@@ -32,6 +34,7 @@ class Settings:
     executor_id: str
     slots: int
     drain_seconds: float
+    egress: EgressRules
 
     @classmethod
     def from_env(cls, values: Mapping[str, str]) -> Settings:
@@ -54,6 +57,15 @@ class Settings:
             executor_id=env.text("PAWL_EXECUTOR_ID", socket.gethostname()[:128]),
             slots=env.integer("PAWL_EXECUTOR_SLOTS", 32, minimum=1, maximum=1000),
             drain_seconds=env.number("PAWL_EXECUTOR_DRAIN_SECONDS", 8.0, minimum=0, maximum=3600),
+            egress=EgressRules(_read_allowed(env)),
         )
         env.check()
         return settings
+
+
+def _read_allowed(env: Env) -> AllowList:
+    try:
+        return read_allow_list(env.optional_text(ALLOW_SETTING) or "")
+    except ValueError as error:
+        env.refuse(f"{ALLOW_SETTING} has the entry {error}")
+        return NOTHING_MORE

@@ -124,3 +124,11 @@ class AckStatus(Enum):
     def may_go_on(self) -> bool:
         """Whether the report stands and the task is still this executor's to run."""
         return self in {AckStatus.OK, AckStatus.SEEN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedBoots:
+    """Boots that have ended, and boots that nobody knows."""
+
+    ended: frozenset[str]
+    unknown: frozenset[str]

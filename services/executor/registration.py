@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from libs.core.errors import PawlError
-from libs.core.tool_spec import ToolSpec
 from libs.process.logs import get_logger
 from services.executor.boot import Boot
 from services.executor.clients import PlannerClient
+from services.executor.tools.registry import ToolRegistry
 
 # A registration lives 60 s.
 RENEW_SECONDS = 20.0
@@ -27,26 +26,29 @@ class Registration:
         self,
         planner: PlannerClient,
         *,
-        specs: Sequence[ToolSpec],
+        registry: ToolRegistry,
         boot: Boot,
         renew_seconds: float = RENEW_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._planner = planner
-        self._specs = specs
+        self._registry = registry
+        self._other_tools = registry.watch()
         self._boot = boot
         self._renew_seconds = renew_seconds
         self._retry_seconds = retry_seconds
+        self._known: list[str] = []
         self.registered = asyncio.Event()
         """Set once the planner has taken the offer."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Register and renew until `stop` is set, then withdraw. A planner that is away is asked
-        again; a new boot is told at once.
+        again; a new boot is told at once, and so are other tools.
         """
         retry_delay = self._retry_seconds
         while not stop.is_set():
             self._boot.changed.clear()
+            self._other_tools.clear()
             if await self._register():
                 delay, retry_delay = self._renew_seconds, self._retry_seconds
             else:
@@ -57,7 +59,10 @@ class Registration:
 
     async def _pause(self, stop: asyncio.Event, seconds: float) -> None:
         """Wait so long, or until there is a reason not to."""
-        reasons = [asyncio.create_task(event.wait()) for event in (stop, self._boot.changed)]
+        reasons = [
+            asyncio.create_task(event.wait())
+            for event in (stop, self._boot.changed, self._other_tools)
+        ]
         try:
             await asyncio.wait(reasons, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -65,14 +70,17 @@ class Registration:
                 reason.cancel()
 
     async def _register(self) -> bool:
+        specs = self._registry.specs
         try:
-            await self._planner.register(self._specs)
+            await self._planner.register(specs)
         except PawlError as error:
             log.warning("tools could not be registered", code=error.code, error=error.message)
             return False
-        if not self.registered.is_set():
-            log.info("tools registered", tools=[spec.label for spec in self._specs])
-            self.registered.set()
+        labels = [spec.label for spec in specs]
+        if labels != self._known:
+            log.info("tools registered", tools=labels)
+            self._known = labels
+        self.registered.set()
         return True
 
     async def _withdraw(self) -> None:

@@ -26,7 +26,7 @@ class ExecutorServer(ExecutorServiceServicer):
     def __init__(self, *, identity: Identity, registry: ToolRegistry, worker: Worker) -> None:
         self._identity = identity
         self._worker = worker
-        self._tools = [tool_spec_to_proto(spec) for spec in registry.specs]
+        self._registry = registry
 
     async def Describe(
         self, request: pb.DescribeRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -37,7 +37,7 @@ class ExecutorServer(ExecutorServiceServicer):
             executor_id=self._identity.executor_id,
             boot_id=self._worker.boot_id,
             slots=self._identity.slots,
-            tools=self._tools,
+            tools=[tool_spec_to_proto(spec) for spec in self._registry.specs],
             running_task_ids=self._worker.running_task_ids,
             connected=self._worker.connected.is_set(),
         )

@@ -14,6 +14,7 @@ from libs.core.clock import Clock
 from libs.core.errors import Failure, FailureCode, StepFailed
 from libs.core.hashing import step_hash
 from libs.core.plan import Step
+from libs.core.tool_spec import NOT_IN_TEST_MODE
 from libs.process.logs import get_logger
 from libs.process.tracing import span
 from libs.rpc.context import bind, current
@@ -34,6 +35,7 @@ from services.executor.usage import Usage
 # Canonical text is written at some MB/s; what is larger than this is written beside the event loop.
 BULKY_BYTES = 16 * 2**10
 MAX_MESSAGE_LENGTH = 4000
+TEST_MODE = "test"
 
 log = get_logger(__name__)
 _steps = Counter(
@@ -136,6 +138,7 @@ class StepRunner:
         try:
             draft = await _aside(work.is_bulky, lambda: _resolve_references(work, draft))
             draft = _check_input(work, draft)
+            _check_mode(work)
             output = await self._call_tool(work, draft, usage)
             draft = await _aside(_may_be_bulky(output), lambda: _check_output(work, draft, output))
         except StepFailed as failed:
@@ -205,6 +208,18 @@ def _resolve_references(work: StepWork, draft: _Draft) -> _Draft:
 def _check_input(work: StepWork, draft: _Draft) -> _Draft:
     validate_step_input(draft.arguments, schema=work.tool.input_schema, tool=work.tool.ref.label)
     return draft
+
+
+def _check_mode(work: StepWork) -> None:
+    """A planner refuses such a plan; whatever reaches this executor all the same ends here."""
+    refused = sorted(NOT_IN_TEST_MODE.intersection(work.tool.tool.spec.effects))
+    if work.assignment.mode == TEST_MODE and refused:
+        raise StepFailed(
+            FailureCode.EGRESS_DENIED,
+            f"{work.tool.ref.label} reaches {' and '.join(refused)}, which a task of a test key "
+            "may not use; submit it with a live key",
+            reason="TEST_MODE",
+        )
 
 
 async def _guarded(work: StepWork, draft: _Draft, context: ToolContext) -> Json:

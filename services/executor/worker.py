@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from libs.core.clock import Clock
 from libs.core.errors import PawlError
@@ -29,13 +29,26 @@ _OPEN_STEPS_SHARE = 0.6
 log = get_logger(__name__)
 
 
+class ToolsOnOffer(Protocol):
+    """What a hello says of tools, as ToolRegistry has it."""
+
+    @property
+    def refs(self) -> Sequence[ToolRef]:
+        """The exact tools on offer now."""
+        ...
+
+    def watch(self) -> asyncio.Event:
+        """An event that is set whenever they may be others."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who says hello: the lasting name, how many tasks at once, the exact tools on offer."""
+    """Who says hello: the lasting name, how many tasks at once, what says which exact tools."""
 
     executor_id: str
     slots: int
-    tools: Sequence[ToolRef]
+    tools: ToolsOnOffer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +90,7 @@ class Worker:
         self._pace = pace or Pace()
         self._outbox = Outbox()
         self._runs = TaskRuns(service, outbox=self._outbox, clock=clock)
+        self._other_tools = identity.tools.watch()
         self._draining = asyncio.Event()
         self._scheduler_drains = asyncio.Event()
         self._is_leaving = False
@@ -170,7 +184,8 @@ class Worker:
         # Who drains offers no tools, so it gets no new task, and reports the running ones.
         offers_nothing = self._draining.is_set() or self._is_leaving
         try:
-            hello = self._hello(() if offers_nothing else self._identity.tools)
+            self._other_tools.clear()
+            hello = self._hello(() if offers_nothing else self._identity.tools.refs)
             await stream.write(pb.WorkRequest(hello=hello))
             self._resume(await self._hello_reply(stream))
             self.connected.set()
@@ -180,7 +195,11 @@ class Worker:
                 self._write(stream),
                 self._beat(),
                 self._leave_drained(),
-                *(() if offers_nothing else (_until(self._draining),)),
+                *(
+                    ()
+                    if offers_nothing
+                    else (_until(self._draining), self._until_other_tools(hello))
+                ),
             )
         finally:
             stream.cancel()
@@ -236,6 +255,13 @@ class Worker:
             if response.drain:
                 log.info("the scheduler drains", running=len(self._runs.task_ids))
                 self._scheduler_drains.set()
+
+    async def _until_other_tools(self, hello: pb.Hello) -> None:
+        """Return once other tools are on offer than the hello said: a new one is to be said."""
+        said = {(tool.name, tool.version, tool.digest) for tool in hello.tools}
+        while {(r.name, r.version, r.digest) for r in self._identity.tools.refs} == said:
+            await self._other_tools.wait()
+            self._other_tools.clear()
 
     async def _leave_drained(self) -> None:
         """Return once the scheduler drains and nothing runs here: another one may have work."""

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from libs.core.canonical import Json
 from libs.core.plan import Limits, Step
 from libs.core.references import kind_of
-from libs.core.tool_spec import Effect, ToolRef
+from libs.core.tool_spec import NOT_IN_TEST_MODE, ToolRef
 from services.planner.model import Absence, CatalogTool, Problem, Snapshot
 from services.planner.plan_limits import read_plan_limits, resolve_limits
 from services.planner.step_inputs import Surroundings, check_input
 
 PLAN_KEYS = ("steps", "limits")
 STEP_KEYS = ("step_index", "tool", "input")
-NOT_IN_TEST_MODE = frozenset({Effect.NETWORK, Effect.MODEL})
 
 _SHOWN_CHARACTERS = 64
 

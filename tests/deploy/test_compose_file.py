@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
-OURS = tuple(MODULES)
+COMMAND_OF = MODULES | {"sandbox": "services.executor.companion"}
+OURS = tuple(COMMAND_OF)
 SERVERS = ("postgres", "kafka", "s3")
 ONE_SHOT = ("first", "migrate")
 COMMANDS = ("pawl",)
@@ -26,7 +27,8 @@ SECRET_NAME = re.compile(r"PASSWORD|SECRET|_KEY$|_KEY_|TOKEN|DATABASE_URL")
 
 def mounts(name: str) -> dict[str, str]:
     """Where each volume of a service is, with `:ro` if it cannot be written."""
-    parts = (volume.partition(":") for volume in SERVICES[name]["volumes"])
+    volumes = (volume for volume in SERVICES[name]["volumes"] if isinstance(volume, str))
+    parts = (volume.partition(":") for volume in volumes)
     return {volume: place for volume, _, place in parts}
 
 
@@ -49,7 +51,31 @@ def test_nothing_can_gain_rights(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "pid", "ipc", "devices"} & service.keys()
-    assert "docker.sock" not in str(service)
+
+
+def test_only_the_sandbox_reaches_the_engine() -> None:
+    reaching = {name for name, service in SERVICES.items() if "docker.sock" in str(service)}
+    bound = {
+        name: [volume["target"] for volume in service["volumes"] if not isinstance(volume, str)]
+        for name, service in SERVICES.items()
+        if "volumes" in service
+    }
+
+    assert reaching == {"sandbox"}
+    assert {name: targets for name, targets in bound.items() if targets} == {
+        "sandbox": ["/var/run/docker.sock"]
+    }
+
+
+def test_only_executors_are_told_where_the_sandbox_is() -> None:
+    told = {
+        name
+        for name, service in SERVICES.items()
+        if "PAWL_SANDBOX_TARGET" in service.get("environment", {})
+    }
+
+    assert told == {"executor"}
+    assert SERVICES["executor"]["environment"]["PAWL_SANDBOX"] == "docker"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -81,7 +107,7 @@ def test_the_image_checks_the_health_of_its_process() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_each_service_is_a_command_of_the_one_image(name: str) -> None:
     assert SERVICES[name]["image"] == "${PAWL_IMAGE:-pawl:local}"
-    assert SERVICES[name]["command"] == ["python", "-P", "-m", MODULES[name]]
+    assert SERVICES[name]["command"] == ["python", "-P", "-m", COMMAND_OF[name]]
     assert SERVICES[name]["init"] is True
 
 

@@ -15,7 +15,7 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-OURS = ("auth", "planner", "scheduler", "executor", "artifact", "gateway")
+OURS = ("auth", "planner", "scheduler", "executor", "artifact", "gateway", "sandbox")
 LOOK = """
 import importlib.util, json, os, pathlib, shutil
 find = importlib.util.find_spec

@@ -8,6 +8,7 @@ from typing import Any
 from libs.core.errors import PawlError
 from libs.core.ids import new_id
 from tests.hostile.case_files import Case, built
+from tests.hostile.egress_attacks import attack_in_process
 from tests.hostile.target import EXECUTE, Target
 from tests.hostile.wire import Answer, request
 
@@ -19,15 +20,17 @@ LEAKS = (b"Traceback", b'File "', b"psycopg", b"SELECT ", b"INSERT ", b"site-pac
 PROBLEM = ["type", "title", "status", "detail", "code", "request_id", "errors"]
 PLAN_STEP: dict[str, Any] = {"tool": "math", "input": {"expression": "1+1"}}
 
-RUNNABLE = ("d1.execute", "d1.get", "d1.trace", "tool.math", "grpc.GetTask")
+RUNNABLE = ("d1.execute", "d1.get", "d1.trace", "tool.math", "tool.http_request", "grpc.GetTask")
 
 
 async def attack(case: Case, target: Target) -> None:
     """Run one case; AssertionError when it is not answered as expected."""
-    before = await target.tasks()
+    before, hits = await target.tasks(), target.canary.hits
     if case.op == "grpc.GetTask":
         await _over_grpc(case, target)
-    elif case.op == "tool.math" and "status" not in case.expect:
+    elif "dns" in case.input or "env" in case.input:
+        await attack_in_process(case, target.canary)
+    elif _is_tool(case) and "status" not in case.expect:
         await _run_tool(case, target)
     else:
         answer = await target.wire.send(_raw(case, target))
@@ -36,6 +39,7 @@ async def attack(case: Case, target: Target) -> None:
             assert await target.tasks() == before, "a refusal left rows behind"
         if "rows_created" in case.expect:
             assert await target.tasks() - before == case.expect["rows_created"]
+    assert target.canary.hits - hits == 0
     health = await target.wire.send(request("GET", "/healthz", []))
     assert health.status == 200
 
@@ -53,7 +57,11 @@ def _raw(case: Case, target: Target) -> bytes:
 
 
 def _is_execute(case: Case) -> bool:
-    return case.op in {"d1.execute", "tool.math"}
+    return case.op == "d1.execute" or _is_tool(case)
+
+
+def _is_tool(case: Case) -> bool:
+    return case.op.startswith("tool.")
 
 
 def _target_of(case: Case, target: Target) -> str:
@@ -87,8 +95,8 @@ def _body(case: Case, target: Target) -> bytes | None:
         raw = built(case.input["raw"], names=target.names)
         return raw if isinstance(raw, bytes) else raw.encode()
     body = built(case.input.get("body", {}), names=target.names)
-    if case.op == "tool.math":
-        body = _one_step(built(case.input["input"], names=target.names))
+    if _is_tool(case):
+        body = _one_step(case, target)
     if "big_object_keys" in case.input:
         many = {f"{number:x}": 0 for number in range(case.input["big_object_keys"])}
         body["task_definition"] = many
@@ -102,8 +110,9 @@ def _body(case: Case, target: Target) -> bytes | None:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-def _one_step(step_input: Any) -> dict[str, Any]:
-    step = {"step_index": 1, "tool": "math", "input": step_input}
+def _one_step(case: Case, target: Target) -> dict[str, Any]:
+    step_input = built(case.input["input"], names=target.names)
+    step = {"step_index": 1, "tool": case.op.removeprefix("tool."), "input": step_input}
     return {"task_definition": {}, "plan": {"steps": [step]}}
 
 
@@ -150,7 +159,7 @@ async def _check_same_as_unknown(answer: Answer, target: Target) -> None:
 
 
 async def _run_tool(case: Case, target: Target) -> None:
-    body = _one_step(built(case.input["input"], names=target.names))
+    body = _one_step(case, target)
     runs = 2 if case.expect.get("same_hash_on_rerun") else 1
     traces = []
     for _ in range(runs):

@@ -8,6 +8,7 @@ _APPROVALS = "approvals are not built"
 _ACCOUNTS = "belongs to accounts and limits, which are not built"
 _MODEL = "planning by a model is not built"
 _CRASH = "planning in the background is not built"
+_WEBHOOKS = "webhooks are not built"
 
 NOT_BUILT: dict[str, str] = {
     "RB-081": _INTEGRATIONS,
@@ -34,4 +35,17 @@ NOT_BUILT: dict[str, str] = {
     "PQ-073": _AGENTS,
     "PL-073": _MODEL,
     "PL-077": _CRASH,
+    "UR-001": _INTEGRATIONS,
+    "UR-005": _INTEGRATIONS,
+    "UR-009": _INTEGRATIONS,
+    "UR-013": _INTEGRATIONS,
+    "UR-017": _INTEGRATIONS,
+    "UR-021": _INTEGRATIONS,
+    "UR-025": _INTEGRATIONS,
+    "UR-029": _INTEGRATIONS,
+    "UR-081": _INTEGRATIONS,
+    "UR-085": _WEBHOOKS,
+    "UR-089": _WEBHOOKS,
+    "UR-093": _WEBHOOKS,
+    "UR-097": _WEBHOOKS,
 }

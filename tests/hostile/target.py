@@ -17,6 +17,7 @@ from libs.core.ids import new_id
 from libs.pb.pawl.auth.v1 import auth_service_pb2, auth_service_pb2_grpc
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, scheduler_service_pb2_grpc
 from libs.rpc.client import RpcChannel, caller_token
+from tests.hostile.canary import Canary
 from tests.hostile.wire import Answer, Wire, request
 
 EXECUTE = "/api/v1/tasks/execute"
@@ -30,6 +31,7 @@ class Target:
     wire: Wire
     ready: ReadyFile
     names: dict[str, str]
+    canary: Canary
     inspector: psycopg.AsyncConnection[tuple[int, ...]]
 
     @property
@@ -73,14 +75,15 @@ class Target:
 
 
 @asynccontextmanager
-async def target_of(ready: ReadyFile) -> AsyncIterator[Target]:
+async def target_of(ready: ReadyFile, canary: Canary) -> AsyncIterator[Target]:
     """The installation with two tenants, each with a key, and a task of the first."""
     parts = urlsplit(ready.url)
     wire = Wire(host=parts.hostname or "", port=parts.port or 80)
     async with await psycopg.AsyncConnection.connect(
         ready.postgres.dsn, autocommit=True
     ) as inspector:
-        target = Target(wire=wire, ready=ready, names={"KEY": ready.api_key}, inspector=inspector)
+        names = {"KEY": ready.api_key, "CANARY": str(canary.port)}
+        target = Target(wire=wire, ready=ready, names=names, canary=canary, inspector=inspector)
         name = f"hostile-{new_id().hex}"[:40]
         await _made(target, "/v1/tenants", {"name": name, "tier": "enterprise"})
         other = await _made(target, "/v1/keys", {"tenant": name})

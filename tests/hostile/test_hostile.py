@@ -10,8 +10,10 @@ import pytest
 import pytest_asyncio
 
 from libs.cli.up import ready_file
+from libs.net.egress_rules import ALLOW_SETTING
 from tests.e2e.ups import REAL, end, start_up
 from tests.hostile.attacks import RUNNABLE, attack
+from tests.hostile.canary import listening
 from tests.hostile.case_files import AREAS, Case, all_cases, cases_of
 from tests.hostile.not_built import NOT_BUILT
 from tests.hostile.target import Target, target_of
@@ -29,19 +31,22 @@ async def target(
 ) -> AsyncIterator[Target]:
     """A running Pawl: the one that PAWL_TEST_READY_FILE names, or a new one."""
     named = os.environ.get("PAWL_TEST_READY_FILE")
-    if named:
-        ready = ready_file.read(Path(named))
-        assert ready is not None, f"nothing runs that wrote {named}"
-        async with target_of(ready) as target:
-            yield target
-        return
-    data_dir = tmp_path_factory.mktemp("hostile") / "data"
-    up = start_up(data_dir, "--port", "0", program=REAL, env=environs.bus())
-    try:
-        async with target_of(await up.ready()) as target:
-            yield target
-    finally:
-        await end(up)
+    async with listening() as canary:
+        if named:
+            ready = ready_file.read(Path(named))
+            assert ready is not None, f"nothing runs that wrote {named}"
+            async with target_of(ready, canary) as target:
+                yield target
+            return
+        data_dir = tmp_path_factory.mktemp("hostile") / "data"
+        # Its port is allowed, so that only the rules of hosts and addresses keep the canary alone.
+        env = environs.bus() | {ALLOW_SETTING: f"*:{canary.port}"}
+        up = start_up(data_dir, "--port", "0", program=REAL, env=env)
+        try:
+            async with target_of(await up.ready(), canary) as target:
+                yield target
+        finally:
+            await end(up)
 
 
 def test_the_cases_that_are_not_run_are_exactly_those_not_built() -> None:

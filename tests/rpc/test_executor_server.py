@@ -183,7 +183,7 @@ async def channels(mesh: Mesh, keys: KeyRing) -> AsyncIterator[Channels]:
 
 async def test_describe_says_what_is_offered_and_run(channels: Channels, keys: KeyRing) -> None:
     registry = make_registry()
-    identity = Identity(executor_id="e1", slots=4, tools=registry.refs)
+    identity = Identity(executor_id="e1", slots=4, tools=registry)
     worker = Worker(
         make_service(registry),
         open_stream=SchedulerClient(channels.scheduler).open_work,
@@ -215,7 +215,7 @@ async def test_registration_is_renewed_and_withdrawn(mesh: Mesh, channels: Chann
     boot = Boot(lambda: BOOT_ID)
     planner = PlannerClient(channels.planner, executor_id="e1", boot_id=lambda: boot.id)
     registration = Registration(
-        planner, specs=registry.specs, boot=boot, renew_seconds=0.01, retry_seconds=0.01
+        planner, registry=registry, boot=boot, renew_seconds=0.01, retry_seconds=0.01
     )
     mesh.planner.refusals = 2
     stop = asyncio.Event()
@@ -235,7 +235,7 @@ async def test_registration_follows_a_new_boot_at_once(mesh: Mesh, channels: Cha
     registry = make_registry()
     boot = Boot(iter(BOOT_IDS).__next__)
     planner = PlannerClient(channels.planner, executor_id="e1", boot_id=lambda: boot.id)
-    registration = Registration(planner, specs=registry.specs, boot=boot, renew_seconds=60)
+    registration = Registration(planner, registry=registry, boot=boot, renew_seconds=60)
     stop = asyncio.Event()
     running = asyncio.create_task(registration.run(stop))
     await eventually(registration.registered.is_set)

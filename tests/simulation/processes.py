@@ -115,6 +115,15 @@ class PlannedByCaller(PlannerClient):
         )
 
 
+class OneTool:
+    """What the executors here offer."""
+
+    refs = (TOOL,)
+
+    def watch(self) -> asyncio.Event:
+        return asyncio.Event()
+
+
 class SimulatedScheduler:
     """One life of a scheduler process, as services.scheduler.__main__ wires and serves it."""
 
@@ -225,7 +234,7 @@ class SimulatedExecutor:
         self.worker = Worker(
             service,
             open_stream=lambda: world.open_stream(self),
-            identity=Identity(executor_id=name, slots=SLOTS, tools=[TOOL]),
+            identity=Identity(executor_id=name, slots=SLOTS, tools=OneTool()),
             boot=self._boot,
             clock=clock,
         )

@@ -11,10 +11,9 @@ import sys
 from libs.cli.deploy.hand_out import hand_out
 from libs.cli.deploy.installation import DeploySettings, holders_at_first
 from libs.cli.up.service_keys import keys_are_whole
-from libs.cli.up.services import MODULES
 from libs.process.env import EXIT_BAD_CONFIG, ConfigError
 from libs.rpc.certs import make_certificates
-from libs.rpc.tokens import KeyRing
+from libs.rpc.tokens import SERVICES, KeyRing
 
 
 def prepare(settings: DeploySettings) -> None:
@@ -22,7 +21,7 @@ def prepare(settings: DeploySettings) -> None:
     settings.installation.create()
     with settings.installation.locked():
         kept = settings.installation.secrets
-        if not keys_are_whole(kept, services=MODULES):
+        if not keys_are_whole(kept, services=SERVICES):
             KeyRing.generate().write(kept)
         make_certificates(settings.tls)
         for holder in holders_at_first(settings):

@@ -29,6 +29,9 @@ HANDED_OUT = {
 }
 """Every random secret, and where the server that it is for is given it."""
 
+SANDBOX = "sandbox"
+"""Runs code for executors; in containers a process of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploySettings:
@@ -92,7 +95,7 @@ def holders_at_first(settings: DeploySettings) -> list[Holder]:
         ),
         Holder(name="s3", uid=settings.s3_uid, files=_s3_keys(settings)),
         Holder(name="client", uid=settings.service_uid, files=_certificate(settings.tls, "client")),
-        *(_service(settings, name) for name in MODULES),
+        *(_service(settings, name) for name in (*MODULES, SANDBOX)),
     ]
 
 

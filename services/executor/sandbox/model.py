@@ -113,6 +113,11 @@ class Death:
 class Guest(Protocol):
     """One sandboxed process that waits for its one request. It is ready: it has said so."""
 
+    @property
+    def is_alive(self) -> bool:
+        """False once it is known to have ended; true may be out of date."""
+        ...
+
     async def ask(self, request: bytes, *, max_answer_bytes: int) -> bytes | None:
         """Send the body of the one frame; the body of the answer's, None when it ended without.
 

@@ -6,14 +6,18 @@ without arguments (a class will do) that returns a Tool.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from libs.core.json_schema import SchemaRefused, Validator, compile_schema
 from libs.core.tool_spec import ToolRef, ToolSpec
+from libs.net.egress_rules import EgressRules
+from libs.net.http_client import HttpClient
 from services.executor.tools.artifact import ArtifactTool
+from services.executor.tools.http_request import HttpRequestTool
 from services.executor.tools.json_query import JsonQueryTool
 from services.executor.tools.math import MathTool
 from services.executor.tools.text_extract import TextExtractTool
@@ -22,6 +26,7 @@ from services.executor.tools.tool import Tool
 from services.executor.tools.wait import WaitTool
 
 ENTRY_POINT_GROUP = "pawl.tools"
+PUBLIC_ONLY = EgressRules()
 
 _NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,64}", re.ASCII)
@@ -41,19 +46,43 @@ class OfferedTool:
     output_schema: Validator
 
 
+def _always() -> bool:
+    return True
+
+
 class ToolRegistry:
-    """Exact tools by reference. Never changes once made."""
+    """Exact tools by reference. Tools may come later; one that is there never changes."""
 
     def __init__(self, tools: Iterable[Tool]) -> None:
-        """Raises BadTool for a spec that cannot be offered and for a name that occurs twice."""
+        """Raises BadTool as `add` does."""
         self._offered: dict[ToolRef, OfferedTool] = {}
-        names: set[str] = set()
+        self._available: dict[ToolRef, Callable[[], bool]] = {}
+        self._watches: list[asyncio.Event] = []
         for tool in tools:
-            offered = _offer(tool)
-            if offered.ref.name in names:
-                raise BadTool(f"there are two tools named {offered.ref.name}")
-            names.add(offered.ref.name)
-            self._offered[offered.ref] = offered
+            self.add(tool)
+
+    def add(self, tool: Tool, *, is_available: Callable[[], bool] = _always) -> None:
+        """Offer one more tool. While it is not available, new plans are not to name it.
+
+        Raises BadTool for a spec that cannot be offered and for a name that is taken.
+        """
+        offered = _offer(tool)
+        if any(ref.name == offered.ref.name for ref in self._offered):
+            raise BadTool(f"there are two tools named {offered.ref.name}")
+        self._offered[offered.ref] = offered
+        self._available[offered.ref] = is_available
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell who watches that other tools are on offer, or available."""
+        for watch in self._watches:
+            watch.set()
+
+    def watch(self) -> asyncio.Event:
+        """An event that each change sets from now on; who waits for it clears it."""
+        watch = asyncio.Event()
+        self._watches.append(watch)
+        return watch
 
     @property
     def refs(self) -> tuple[ToolRef, ...]:
@@ -62,18 +91,19 @@ class ToolRegistry:
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """The specs of what is on offer, in the order of `refs`."""
-        return tuple(self._offered[ref].tool.spec for ref in self.refs)
+        """The specs of what is on offer and available, in the order of `refs`."""
+        return tuple(self._offered[ref].tool.spec for ref in self.refs if self._available[ref]())
 
     def find(self, ref: ToolRef) -> OfferedTool | None:
         """Exactly this tool, or None."""
         return self._offered.get(ref)
 
 
-def built_in_tools() -> tuple[Tool, ...]:
-    """The tools that Pawl ships."""
+def built_in_tools(*, egress: EgressRules = PUBLIC_ONLY) -> tuple[Tool, ...]:
+    """The tools that Pawl ships; `egress` says what those reach that use the network."""
     return (
         ArtifactTool(),
+        HttpRequestTool(HttpClient(egress)),
         JsonQueryTool(),
         MathTool(),
         TextExtractTool(),
@@ -82,12 +112,12 @@ def built_in_tools() -> tuple[Tool, ...]:
     )
 
 
-def load_tools() -> ToolRegistry:
+def load_tools(*, egress: EgressRules = PUBLIC_ONLY) -> ToolRegistry:
     """The shipped tools and the installed ones. Raises BadTool; whoever installs a broken tool is
     told.
     """
     found = entry_points(group=ENTRY_POINT_GROUP)
-    return ToolRegistry((*built_in_tools(), *installed_tools(found)))
+    return ToolRegistry((*built_in_tools(egress=egress), *installed_tools(found)))
 
 
 def installed_tools(found: Iterable[EntryPoint]) -> Iterator[Tool]:

@@ -31,6 +31,8 @@ from tests.executor_world import (
     make_context,
 )
 
+EFFECTS = {"artifact": (Effect.ARTIFACT,), "http_request": (Effect.NETWORK,)}
+
 
 async def test_wait_says_what_was_asked() -> None:
     assert await WaitTool().call({"seconds": 0.001}, make_context()) == {"waited_seconds": 0.001}
@@ -98,6 +100,7 @@ def test_built_in_tools_are_closed_and_offered() -> None:
 
     assert [spec.name for spec in registry.specs] == [
         "artifact",
+        "http_request",
         "json_query",
         "math",
         "text_extract",
@@ -107,7 +110,7 @@ def test_built_in_tools_are_closed_and_offered() -> None:
     for spec in registry.specs:
         assert spec.input_schema["additionalProperties"] is False
         assert spec.output_schema["additionalProperties"] is False
-        assert spec.effects == ((Effect.ARTIFACT,) if spec.name == "artifact" else (Effect.PURE,))
+        assert spec.effects == EFFECTS.get(spec.name, (Effect.PURE,))
 
 
 def test_registry_finds_exactly_the_tool() -> None:

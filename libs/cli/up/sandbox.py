@@ -1,0 +1,60 @@
+"""Which sandbox the executors of this machine use, chosen once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from libs.cli.up.services import Installation
+
+SETTING = "PAWL_SANDBOX"
+MODULE = "services.executor.sandbox_choice"
+CHOICE = "sandbox: "
+"""Begins the last line of the program that chooses; the name follows."""
+
+CHOOSE_SECONDS = 600.0
+STOP_SECONDS = 5.0
+"""A first start may have to fetch and build an image."""
+
+
+async def choose_sandbox(installation: Installation, tell: Callable[[str], None]) -> str | None:
+    """The name for PAWL_SANDBOX; None when the choice failed, or took longer than ten minutes.
+
+    What the program says on its way goes to `tell`, line by line.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *installation.program(MODULE),
+        env=installation.common_env("executor"),
+        cwd=installation.data_dir.path,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    chosen: str | None = None
+    try:
+        async with asyncio.timeout(CHOOSE_SECONDS):
+            assert process.stdout is not None  # noqa: S101 - it is a pipe, as asked above
+            async for raw in process.stdout:
+                line = raw.decode("utf-8", "replace").rstrip()
+                if line.startswith(CHOICE):
+                    chosen = line.removeprefix(CHOICE)
+                elif line:
+                    tell(line)
+            await process.wait()
+    except TimeoutError:
+        tell("no sandbox was found in ten minutes")
+    finally:
+        await _end(process)
+    return chosen if process.returncode == 0 else None
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

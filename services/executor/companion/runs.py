@@ -1,0 +1,71 @@
+"""What runs for which start of which executor, so that it can be ended from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class RunEnded(Exception):  # noqa: N818 - the wish of a caller, not a fault
+    """A run that was ended from outside; nothing of it runs any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    boot_id: str
+    task: asyncio.Task[Any]
+
+
+class Runs:
+    """The runs of this process."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, _Run] = {}
+
+    @property
+    def boots(self) -> frozenset[str]:
+        """The starts of executors for which something runs."""
+        return frozenset(run.boot_id for run in self._by_id.values())
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._by_id
+
+    async def hold(self, run_id: str, *, boot_id: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work`, whose cancellation ends it. RunEnded when it was ended from outside.
+
+        However this ends, `work` has ended before.
+        """
+        task = asyncio.create_task(work)
+        self._by_id[run_id] = _Run(boot_id=boot_id, task=task)
+        # Whoever waits may be cancelled, again and again; the run is known until it has ended.
+        task.add_done_callback(lambda _: self._by_id.pop(run_id, None))
+        try:
+            await asyncio.wait({task})
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if task.cancelled():
+            raise RunEnded
+        return task.result()
+
+    async def end(self, run_id: str) -> bool:
+        """End a run; whether there was one."""
+        run = self._by_id.get(run_id)
+        return run is not None and await _end([run]) == 1
+
+    async def end_boots(self, boots: Collection[str]) -> int:
+        """End all runs of these starts; how many there were."""
+        return await _end([run for run in self._by_id.values() if run.boot_id in boots])
+
+
+async def _end(runs: list[_Run]) -> int:
+    for run in runs:
+        run.task.cancel()
+    if runs:
+        await asyncio.wait({run.task for run in runs})
+    return len(runs)

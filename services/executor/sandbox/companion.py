@@ -1,0 +1,193 @@
+"""The sandbox of an executor that holds no engine: a process beside it, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from uuid import uuid4
+
+import grpc
+
+from libs.core.errors import FailureCode, PawlError, StepFailed
+from libs.pb.pawl.executor.v1 import sandbox_service_pb2 as pb
+from libs.pb.pawl.executor.v1.sandbox_service_pb2_grpc import SandboxServiceStub
+from libs.process.logs import get_logger
+from libs.rpc.client import RpcChannel
+from services.executor.sandbox.model import (
+    CodeRequest,
+    CodeResult,
+    SandboxIdentity,
+    SandboxUnavailable,
+)
+
+CONNECT_SECONDS = 2.0
+KILL_SECONDS = 5.0
+SPARE_SECONDS = 30.0
+"""Beyond the code's own time: for a guest to be made, the code to be killed, the way there."""
+
+MAX_FAILURES = 3
+
+_NOT_RUN = frozenset(
+    {"unauthenticated", "permission_denied", "validation_failed", "bad_request", "conflict"}
+)
+
+log = get_logger(__name__)
+
+
+class CompanionSandbox:
+    """A Sandbox over the process that `channel` leads to. Nothing is tried twice.
+
+    `boot_id` is asked before each run: the start of the executor for which it is.
+    """
+
+    def __init__(
+        self, channel: RpcChannel, *, identity: SandboxIdentity, boot_id: Callable[[], str]
+    ) -> None:
+        self._channel = channel
+        self._stub = channel.stub(SandboxServiceStub)
+        self._identity = identity
+        self._boot_id = boot_id
+        self._failures = 0
+
+    @classmethod
+    async def open(
+        cls,
+        channel: RpcChannel,
+        *,
+        boot_id: Callable[[], str],
+        connect_seconds: float = CONNECT_SECONDS,
+    ) -> CompanionSandbox:
+        """Ask the process which sandbox it is. Raises SandboxUnavailable.
+
+        `connect_seconds` is how long it may take until it can be reached.
+        """
+        try:
+            await channel.ready(connect_seconds)
+            said = await channel.stub(SandboxServiceStub).DescribeSandbox(
+                pb.DescribeSandboxRequest()
+            )
+        except PawlError as error:
+            raise SandboxUnavailable(f"the sandbox: {error.message}") from error
+        identity = SandboxIdentity(
+            backend=said.identity.backend,
+            python=said.identity.python,
+            build=said.identity.build,
+        )
+        return cls(channel, identity=identity, boot_id=boot_id)
+
+    @property
+    def identity(self) -> SandboxIdentity:
+        """As Sandbox.identity: that of the process when this was opened."""
+        return self._identity
+
+    @property
+    def is_healthy(self) -> bool:
+        """As Sandbox.is_healthy: of what was asked of it last."""
+        return self._failures < MAX_FAILURES
+
+    async def run(self, request: CodeRequest) -> CodeResult:
+        """As Sandbox.run. Once the code is on its way, a lost connection is SANDBOX_LOST."""
+        try:
+            await self._channel.ready(CONNECT_SECONDS)
+        except PawlError as error:
+            raise self._unavailable(error.message) from error
+        response = await self._ask(self._request(request), wall_seconds=request.wall_seconds)
+        if not response.HasField("failure"):
+            self._failures = 0
+            result = response.result
+            return CodeResult(
+                result_json=result.result_json, stdout=result.stdout, stderr=result.stderr
+            )
+        failed = _failure_from_proto(response.failure)
+        if failed.code is FailureCode.SANDBOX_UNAVAILABLE:
+            self._failures += 1
+        else:
+            self._failures = 0
+        raise failed
+
+    async def boots(self) -> frozenset[str]:
+        """As Sandbox.boots. Raises SandboxUnavailable."""
+        try:
+            said = await self._stub.ListBoots(pb.ListBootsRequest())
+        except PawlError as error:
+            raise SandboxUnavailable(f"the sandbox: {error.message}") from error
+        return frozenset(said.boot_ids)
+
+    async def remove(self, boots: Collection[str]) -> int:
+        """As Sandbox.remove. Raises SandboxUnavailable."""
+        try:
+            said = await self._stub.RemoveBoots(pb.RemoveBootsRequest(boot_ids=sorted(boots)))
+        except PawlError as error:
+            raise SandboxUnavailable(f"the sandbox: {error.message}") from error
+        return said.removed
+
+    async def close(self) -> None:
+        """As Sandbox.close: ends what runs, by ending the connection."""
+        await self._channel.close()
+
+    def _request(self, request: CodeRequest) -> pb.RunCodeRequest:
+        identity = self._identity
+        return pb.RunCodeRequest(
+            code=request.code,
+            input_json=request.input_json,
+            seed=request.seed,
+            now=request.now,
+            wall_seconds=request.wall_seconds,
+            boot_id=self._boot_id(),
+            run_id=str(uuid4()),
+            identity=pb.SandboxIdentity(
+                backend=identity.backend, python=identity.python, build=identity.build
+            ),
+        )
+
+    async def _ask(self, request: pb.RunCodeRequest, *, wall_seconds: float) -> pb.RunCodeResponse:
+        call = asyncio.ensure_future(
+            self._stub.RunCode(request, timeout=wall_seconds + SPARE_SECONDS)
+        )
+        # What it ends with counts only where somebody still waits for it.
+        call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        try:
+            await asyncio.wait({call})
+        except asyncio.CancelledError:
+            # Ending the call would kill the code as well, but nobody would say when it is dead.
+            await self._kill(request.run_id)
+            raise
+        finally:
+            call.cancel()
+        try:
+            return call.result()
+        except PawlError as error:
+            if error.code in _NOT_RUN or _was_full(error):
+                raise self._unavailable(error.message) from error
+            message = f"the sandbox was lost while it ran the code: {error.message}"
+            raise StepFailed(FailureCode.SANDBOX_LOST, message) from error
+
+    async def _kill(self, run_id: str) -> None:
+        try:
+            await self._stub.KillRun(pb.KillRunRequest(run_id=run_id), timeout=KILL_SECONDS)
+        except PawlError as error:
+            log.warning("sandbox does not say that the code is dead", error=error.message)
+
+    def _unavailable(self, why: str) -> StepFailed:
+        self._failures += 1
+        message = f"the sandbox cannot run code now: {why}; nothing of it was run"
+        return StepFailed(FailureCode.SANDBOX_UNAVAILABLE, message)
+
+
+def _was_full(error: PawlError) -> bool:
+    """Whether the other side had no place for another call."""
+    cause = error.__cause__
+    return (
+        isinstance(cause, grpc.aio.AioRpcError)
+        and cause.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    )
+
+
+def _failure_from_proto(failure: pb.CodeFailure) -> StepFailed:
+    try:
+        code = FailureCode(failure.code)
+    except ValueError:
+        # Of a later release.
+        code = FailureCode.SANDBOX_ERROR
+    reason = failure.reason if failure.HasField("reason") else None
+    return StepFailed(code, failure.message, reason=reason)

@@ -1,0 +1,1 @@
+"""The image that guests of the docker backend run in."""

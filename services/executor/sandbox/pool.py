@@ -1,0 +1,267 @@
+"""Guests started ahead: each is asked once, removed, and replaced by a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from libs.process.logs import get_logger
+from services.executor.sandbox import verdict
+from services.executor.sandbox.model import (
+    Backend,
+    CodeLimits,
+    CodeRequest,
+    CodeResult,
+    FrameRefused,
+    Guest,
+    SandboxIdentity,
+    SandboxUnavailable,
+)
+
+_LOOK_SECONDS = 5.0
+"""How often guests that wait are looked at without being told to."""
+
+log = get_logger(__name__)
+_starts = Counter("pawl_sandbox_starts_total", "Guests started, by how that ended", ["outcome"])
+_runs = Counter("pawl_sandbox_runs_total", "Code run, by whether a guest was ready", ["guest"])
+_idle = Gauge("pawl_sandbox_idle_guests", "Guests that wait for code")
+_start_seconds = Histogram("pawl_sandbox_start_seconds", "Seconds until a guest is ready")
+_run_seconds = Histogram("pawl_sandbox_run_seconds", "Seconds from request to answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSize:
+    """`guests` wait ready; at most `starting` are made at once, to keep them or for code that
+    waits. One that waited for `max_idle_seconds` is replaced. After `most_failures` starts in a
+    row that failed the sandbox is not healthy; it is tried again after `retry_seconds`, each time
+    twice as long, up to `longest_retry_seconds`. An answer is waited for `grace_seconds` longer
+    than the code may take.
+    """
+
+    guests: int = 4
+    starting: int = min(4, 2 * (os.cpu_count() or 1))
+    max_idle_seconds: float = 600.0
+    most_failures: int = 3
+    retry_seconds: float = 0.2
+    longest_retry_seconds: float = 5.0
+    grace_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Idle:
+    guest: Guest
+    boot_id: str
+    since: float
+
+
+class PooledSandbox:
+    """A Sandbox over a Backend whose `prepare` gave `identity`.
+
+    `boot_id` says for which start of an executor a guest is made; those of another are not used.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        identity: SandboxIdentity,
+        boot_id: Callable[[], str],
+        size: PoolSize | None = None,
+        limits: CodeLimits | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backend = backend
+        self._identity = identity
+        self._boot_id = boot_id
+        self._size = size or PoolSize()
+        self._limits = limits or CodeLimits()
+        self._monotonic = monotonic
+        self._idle: deque[_Idle] = deque()
+        self._places = asyncio.Semaphore(self._size.starting)
+        self._failures = 0
+        self._wanted = asyncio.Event()
+        self._removals: set[asyncio.Task[None]] = set()
+        self._filling = asyncio.create_task(self._fill())
+
+    @classmethod
+    async def open(
+        cls, backend: Backend, *, boot_id: Callable[[], str], size: PoolSize | None = None
+    ) -> PooledSandbox:
+        """Prepare the backend and begin to fill the pool. Raises SandboxUnavailable."""
+        try:
+            identity = await backend.prepare()
+        except BaseException:
+            await backend.close()
+            raise
+        return cls(backend, identity=identity, boot_id=boot_id, size=size)
+
+    @property
+    def identity(self) -> SandboxIdentity:
+        """As Sandbox.identity."""
+        return self._identity
+
+    @property
+    def is_healthy(self) -> bool:
+        """As Sandbox.is_healthy."""
+        return self._failures < self._size.most_failures
+
+    async def run(self, request: CodeRequest) -> CodeResult:
+        """As Sandbox.run."""
+        verdict.check_size(request, self._limits)
+        guest = await self._guest()
+        began = self._monotonic()
+        try:
+            result = await self._ask(guest, request)
+        except BaseException:
+            # Only when it is removed has all of the code surely ended.
+            await self._end(guest)
+            raise
+        finally:
+            _run_seconds.observe(self._monotonic() - began)
+        # A guest that has answered has killed its code before.
+        self._discard(guest)
+        return result
+
+    async def boots(self) -> frozenset[str]:
+        """As Sandbox.boots."""
+        return await self._backend.boots()
+
+    async def remove(self, boots: Collection[str]) -> int:
+        """As Sandbox.remove."""
+        return await self._backend.remove(boots)
+
+    async def close(self) -> None:
+        """As Sandbox.close."""
+        self._filling.cancel()
+        await asyncio.wait({self._filling})
+        while self._idle:
+            self._discard(self._idle.popleft().guest)
+        while self._removals:
+            await asyncio.wait(set(self._removals))
+        _idle.set(0)
+        await self._backend.close()
+
+    async def _ask(self, guest: Guest, request: CodeRequest) -> CodeResult:
+        request_id = verdict.new_request_id()
+        frame = verdict.request_frame(request, request_id=request_id, limits=self._limits)
+        try:
+            async with asyncio.timeout(request.wall_seconds + self._size.grace_seconds):
+                answer = await guest.ask(
+                    frame, max_answer_bytes=verdict.max_answer_bytes(self._limits)
+                )
+        except TimeoutError as error:
+            raise verdict.timed_out(request.wall_seconds) from error
+        except FrameRefused as error:
+            raise verdict.broken(str(error)) from error
+        if answer is None:
+            raise verdict.lost(await guest.death())
+        return verdict.read_answer(
+            answer,
+            request_id=request_id,
+            limits=self._limits,
+            wall_seconds=request.wall_seconds,
+        )
+
+    async def _guest(self) -> Guest:
+        """A guest that waits, else a new one. Raises StepFailed(SANDBOX_UNAVAILABLE)."""
+        self._drop_stale()
+        if self._idle:
+            _runs.labels("warm").inc()
+            found = self._idle.popleft()
+            _idle.set(len(self._idle))
+            self._wanted.set()
+            return found.guest
+        if not self.is_healthy:
+            raise verdict.unavailable("it did not get ready several times in a row")
+        _runs.labels("cold").inc()
+        try:
+            return await self._start()
+        except SandboxUnavailable as error:
+            raise verdict.unavailable(str(error)) from error
+        finally:
+            self._wanted.set()
+
+    async def _start(self) -> Guest:
+        async with self._places:
+            began = self._monotonic()
+            try:
+                guest = await self._backend.start(self._boot_id())
+            except SandboxUnavailable:
+                self._failures += 1
+                _starts.labels("failed").inc()
+                raise
+            self._failures = 0
+            _starts.labels("ready").inc()
+            _start_seconds.observe(self._monotonic() - began)
+            return guest
+
+    async def _fill(self) -> None:
+        """Keep as many guests ready as there shall be, several made at once."""
+        delay = self._size.retry_seconds
+        while True:
+            self._wanted.clear()
+            self._drop_stale()
+            lacking = self._size.guests - len(self._idle)
+            if lacking <= 0:
+                await self._wait(self._size.max_idle_seconds / 4)
+                continue
+            made = await asyncio.gather(*(self._add() for _ in range(lacking)))
+            if all(made):
+                delay = self._size.retry_seconds
+                continue
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, self._size.longest_retry_seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        """Until a guest is taken, or for so long: one may have waited for too long, or died."""
+        try:
+            async with asyncio.timeout(min(seconds, _LOOK_SECONDS)):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
+
+    async def _add(self) -> bool:
+        was_healthy, boot_id = self.is_healthy, self._boot_id()
+        try:
+            guest = await self._start()
+        except SandboxUnavailable as error:
+            say = log.error if was_healthy and not self.is_healthy else log.warning
+            say("guest not started", backend=self._identity.backend, why=str(error))
+            return False
+        self._idle.append(_Idle(guest=guest, boot_id=boot_id, since=self._monotonic()))
+        _idle.set(len(self._idle))
+        return True
+
+    def _drop_stale(self) -> None:
+        """Remove guests that died, waited for too long, or were made for another boot."""
+        boot_id, oldest = self._boot_id(), self._monotonic() - self._size.max_idle_seconds
+        for one in list(self._idle):
+            if not one.guest.is_alive or one.boot_id != boot_id or one.since < oldest:
+                self._idle.remove(one)
+                self._discard(one.guest)
+        _idle.set(len(self._idle))
+
+    async def _end(self, guest: Guest) -> None:
+        """Remove a guest that was asked; only then has all of its code ended."""
+        removal = self._discard(guest)
+        try:
+            await asyncio.shield(removal)
+        except asyncio.CancelledError:
+            await asyncio.wait({removal})
+            raise
+
+    def _discard(self, guest: Guest) -> asyncio.Task[None]:
+        return self._spawn(guest.remove())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
+        return task

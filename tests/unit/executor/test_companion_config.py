@@ -1,0 +1,50 @@
+"""Settings of the sandbox beside executors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from libs.process.env import ConfigError
+from services.executor.companion.config import Settings
+from services.executor.sandbox.installation import installation_of
+
+GIVEN = {"PAWL_PUBLIC_KEYS_FILE": "/run/pawl/public_keys.json"}
+
+
+def test_keys_are_enough() -> None:
+    settings = Settings.from_env(GIVEN)
+
+    assert settings.engine == "unix:///var/run/docker.sock"
+    assert (settings.runtime, settings.guests) == ("", 4)
+    assert settings.tls is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DOCKER_HOST", "ssh://host"),
+        ("DOCKER_HOST", "/var/run/docker.sock"),
+        ("DOCKER_TLS_VERIFY", "1"),
+        ("PAWL_SANDBOX_GUESTS", "0"),
+        ("PAWL_SANDBOX_GUESTS", "65"),
+        ("PAWL_LISTEN", "sandbox"),
+        ("PAWL_PUBLIC_KEYS_FILE", ""),
+        ("PAWL_TLS_CA_FILE", "/run/pawl/ca.crt"),
+    ],
+)
+def test_every_mistake_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name if name != "PAWL_TLS_CA_FILE" else "PAWL_TLS_CERT"):
+        Settings.from_env(GIVEN | {name: value})
+
+
+def test_installations_have_names_of_their_own(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
+    ours.write_text('{"keys": [1]}')
+    theirs.write_text('{"keys": [2]}')
+
+    assert installation_of(ours) == installation_of(ours)
+    assert installation_of(ours) != installation_of(theirs)
+    with pytest.raises(ConfigError, match=r"nowhere\.json"):
+        installation_of(tmp_path / "nowhere.json")

@@ -1,0 +1,176 @@
+"""What a guest is sent, and what its answers come to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.core.errors import FailureCode, StepFailed
+from services.executor.sandbox import verdict
+from services.executor.sandbox.model import CodeLimits, CodeRequest, CodeResult, Death
+
+LIMITS = CodeLimits()
+REQUEST = CodeRequest(
+    code="result = 1", input_json='{"a":[1,2]}', seed=2**64 - 1, now=12.5, wall_seconds=2.5
+)
+GOOD = {"v": 1, "id": "r1", "ok": True, "result": {"b": 1}, "stdout": "out", "stderr": "err"}
+BAD = {"v": 1, "id": "r1", "ok": False, "stdout": "", "stderr": ""}
+
+
+def read(said: Any) -> CodeResult:
+    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    return verdict.read_answer(body, request_id="r1", limits=LIMITS, wall_seconds=2.5)
+
+
+def failure(said: Any) -> StepFailed:
+    with pytest.raises(StepFailed) as failed:
+        read(said)
+    return failed.value
+
+
+def test_a_request_carries_the_input_as_it_is() -> None:
+    frame = verdict.request_frame(REQUEST, request_id="r1", limits=LIMITS)
+
+    said = json.loads(frame)
+    assert said["input"] == {"a": [1, 2]}
+    assert (said["v"], said["id"], said["code"]) == (1, "r1", "result = 1")
+    assert (said["seed"], said["now"]) == (2**64 - 1, 12.5)
+    assert said["limits"]["wall_seconds"] == 2.5
+    assert said["limits"]["cpu_seconds"] == 4
+    assert b'"input": {"a":[1,2]}' in frame
+
+
+@pytest.mark.parametrize("what", ["code", "input_data"])
+def test_what_is_too_large_is_refused(what: str) -> None:
+    large = CodeRequest(
+        code="#" * (LIMITS.code_bytes + (what == "code")),
+        input_json='"' + "é" * (LIMITS.input_bytes // 2) + '"' if what == "input_data" else "1",
+        seed=0,
+        now=0,
+        wall_seconds=1,
+    )
+
+    with pytest.raises(StepFailed, match=f"^{what} has ") as failed:
+        verdict.check_size(large, LIMITS)
+    assert (failed.value.code, failed.value.reason) == (FailureCode.INPUT_SCHEMA, "TOO_LARGE")
+
+
+def test_a_good_answer_is_a_result() -> None:
+    assert read(GOOD) == CodeResult(result_json='{"b":1}', stdout="out", stderr="err")
+    assert read({**GOOD, "result": None}).result_json == "null"
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "reason"),
+    [
+        ("CODE_ERROR", FailureCode.CODE_ERROR, None),
+        ("WALL", FailureCode.TIMEOUT, "WALL"),
+        ("CPU", FailureCode.TIMEOUT, "CPU"),
+        ("MEMORY_LIMIT", FailureCode.MEMORY_LIMIT, None),
+        ("OUTPUT_TOO_LARGE", FailureCode.OUTPUT_LIMIT, "OUTPUT_TOO_LARGE"),
+        ("RESULT_TOO_LARGE", FailureCode.OUTPUT_LIMIT, "RESULT_TOO_LARGE"),
+        ("FILE_LIMIT", FailureCode.FILE_LIMIT, None),
+        ("CRASHED", FailureCode.CRASHED, None),
+        ("KILLED", FailureCode.SANDBOX_LOST, "KILLED"),
+        ("NO_RESULT", FailureCode.CODE_ERROR, "NO_RESULT"),
+        ("SANDBOX_ERROR", FailureCode.SANDBOX_ERROR, None),
+    ],
+)
+def test_every_word_has_its_code(word: str, code: FailureCode, reason: str | None) -> None:
+    failed = failure({**BAD, "code": word})
+
+    assert (failed.code, failed.reason) == (code, reason)
+    assert failed.message
+    assert "{" not in failed.message
+
+
+def test_an_error_is_told_with_type_message_line_and_traceback() -> None:
+    error = {
+        "type": "ValueError",
+        "message": "no\x00pe \ud800",
+        "line": 3,
+        "traceback": '  File "<step>", line 3',
+    }
+
+    failed = failure({**BAD, "code": "CODE_ERROR", "error": error})
+
+    assert failed.message == 'ValueError: no\ufffdpe ? (line 3)\n  File "<step>", line 3'
+
+
+def test_a_long_error_is_cut() -> None:
+    error = {"type": "T" * 9000, "message": "m" * 9000, "line": 1, "traceback": "t" * 9000}
+
+    assert len(failure({**BAD, "code": "CODE_ERROR", "error": error}).message) < 4000
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"nonsense",
+        b'{"v":1',
+        b'{"v":1,"id":"r1","ok":true,"result":NaN,"stdout":"","stderr":""}',
+        b"[" * 100_000,
+        {**GOOD, "id": "r2"},
+        {**GOOD, "v": 2},
+        {**GOOD, "stdout": 1},
+        {**GOOD, "stderr": None},
+        {**GOOD, "stdout": "x" * (3 * LIMITS.output_bytes + 1)},
+        {name: value for name, value in GOOD.items() if name != "result"},
+        {**BAD, "code": "SUCCESS"},
+        {**BAD, "code": None},
+        {**BAD, "code": ["WALL"]},
+        {**GOOD, "ok": 1},
+    ],
+)
+def test_what_breaks_the_protocol_is_an_error_of_the_sandbox(said: Any) -> None:
+    assert failure(said).code is FailureCode.SANDBOX_ERROR
+
+
+def test_a_result_beyond_its_bound_is_refused_even_if_the_guest_lets_it_through() -> None:
+    failed = failure({**GOOD, "result": "x" * LIMITS.result_bytes})
+
+    assert (failed.code, failed.reason) == (FailureCode.OUTPUT_LIMIT, "RESULT_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    ("death", "code", "said"),
+    [
+        (Death(is_out_of_memory=True, exit_code=137), FailureCode.MEMORY_LIMIT, "memory"),
+        (Death(is_out_of_memory=False, exit_code=137), FailureCode.SANDBOX_LOST, "exit code 137"),
+        (Death(is_out_of_memory=False, exit_code=None), FailureCode.SANDBOX_LOST, "not run again"),
+    ],
+)
+def test_a_guest_that_ended_without_an_answer(death: Death, code: FailureCode, said: str) -> None:
+    failed = verdict.lost(death)
+
+    assert failed.code is code
+    assert said in failed.message
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@given(
+    st.binary(max_size=200)
+    | st.dictionaries(
+        st.sampled_from(["v", "id", "ok", "result", "stdout", "stderr", "code", "error"]),
+        json_values | st.sampled_from([1, "r1", True, False, "WALL", "CODE_ERROR"]),
+    ).map(lambda said: json.dumps(said).encode())
+)
+def test_whatever_a_guest_says_is_a_result_or_a_failure(body: bytes) -> None:
+    try:
+        result = read(body)
+    except StepFailed as failed:
+        failed.message.encode()
+    else:
+        json.loads(result.result_json)
