@@ -99,6 +99,14 @@ async def test_a_tool_that_is_offered_is_not_called_all_the_same() -> None:
     assert closed(reporter.reports)[0].output == {"live": False}
 
 
+async def test_a_test_key_may_have_what_is_not_called() -> None:
+    assignment = replace(make_replay(("fetch", {})), mode="test")
+
+    (step,) = closed(await run(assignment, FakeRecordings([answer({"x": 1})])))
+
+    assert step.output == {"x": 1}
+
+
 @pytest.mark.parametrize("code", [FailureCode.TIMEOUT, FailureCode.INPUT_SCHEMA])
 async def test_a_recorded_failure_fails_the_step_with_its_code(code: FailureCode) -> None:
     failure = Failure(code=code, message="it took too long", reason="SLOW", step_index=1)
