@@ -15,7 +15,7 @@ from gateway.call import Gateway
 from gateway.dialects.agents import routes as agents
 from gateway.dialects.agents.schemas import CancelTask
 from gateway.dialects.runtime import routes as runtime
-from gateway.dialects.runtime.schemas import ExecuteRequest
+from gateway.dialects.runtime.schemas import ExecuteRequest, ReplayRequest
 from gateway.edge import Edge
 from gateway.methods import Methods
 from gateway.route import Endpoints, Route
@@ -32,7 +32,14 @@ ROUTERS = (
     health.router,
     own_router,
 )
-BODIES = (ExecuteRequest, CancelTask, CreateTenant, CreateKey, republishing.ReplayEvents)
+BODIES = (
+    ExecuteRequest,
+    ReplayRequest,
+    CancelTask,
+    CreateTenant,
+    CreateKey,
+    republishing.ReplayEvents,
+)
 
 
 @own_router.get("/openapi.json", include_in_schema=False)

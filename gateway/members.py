@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from libs.core.canonical import Json
@@ -60,6 +61,20 @@ class Members:
             detail = f"it has {len(value)} characters; {min_length} to {max_length} are allowed"
             self.refuse(name, "out_of_range", detail)
             return ""
+        return value
+
+    def word(self, name: str, *, allowed: Collection[str]) -> str | None:
+        """One of a few strings."""
+        value = self._take(name, required=False)
+        if value is _ABSENT:
+            return None
+        wanted = "one of " + ", ".join(allowed)
+        if not isinstance(value, str):
+            self._wrong_type(name, value, wanted)
+            return None
+        if value not in allowed:
+            self.refuse(name, "invalid_value", f"it is {value[:MAX_NAME]!a}; it must be {wanted}")
+            return None
         return value
 
     def texts(self, name: str, *, max_items: int = 32, max_length: int = 64) -> list[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -16,6 +16,7 @@ from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.model import AckStatus, Report, TaskAssignment, Used
 from services.executor.service import ExecutorService
 from services.executor.step_runner import StepRunner
+from services.executor.tools.recorded import RecordedAnswer
 from services.executor.tools.registry import ToolRegistry, built_in_tools
 from services.executor.tools.tool import NewArtifact, Tool, ToolContext
 from services.executor.usage import Usage
@@ -53,6 +54,21 @@ class FakeArtifacts:
             raise self.failure
         self.stored.append(artifact)
         return self.answer or hashlib.sha256(artifact.data_json.encode()).hexdigest()
+
+
+@dataclass
+class FakeRecordings:
+    """Answers step k with the k-th of `answers`; remembers what was asked."""
+
+    answers: Sequence[RecordedAnswer] = ()
+    asked: list[tuple[int, int, str]] = field(default_factory=list)
+
+    async def recall(
+        self, *, task_id: UUID, lease_token: int, step_index: int, input_sha256: str
+    ) -> RecordedAnswer:
+        assert task_id == TASK_ID
+        self.asked.append((lease_token, step_index, input_sha256))
+        return self.answers[step_index - 1]
 
 
 Call = Callable[[dict[str, Json], ToolContext], Awaitable[Json]]
@@ -223,8 +239,14 @@ def make_service(
     *,
     clock: FakeClock | None = None,
     artifacts: FakeArtifacts | None = None,
+    recordings: FakeRecordings | None = None,
 ) -> ExecutorService:
     """The use case over fakes."""
     clock = clock or FakeClock()
     runner = StepRunner(artifacts=artifacts or FakeArtifacts(), clock=clock)
-    return ExecutorService(registry or make_registry(), runner=runner, clock=clock)
+    return ExecutorService(
+        registry or make_registry(),
+        runner=runner,
+        recordings=recordings or FakeRecordings(),
+        clock=clock,
+    )

@@ -15,6 +15,7 @@ from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import WorkServiceServicer
 from tests.waiting import eventually
 
 WORK = "pawl.scheduler.v1.WorkService"
+METHODS = ("Work", "JudgeBoots", "RecallStep")
 OK = pb.ACK_STATUS_OK
 
 

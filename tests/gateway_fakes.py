@@ -244,6 +244,17 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         replayed = request.idempotency_key == "seen"
         return scheduler_service_pb2.SubmitTaskResponse(task=self.task, replayed=replayed)
 
+    async def ReplayTask(
+        self, request: scheduler_service_pb2.ReplayTaskRequest, _context: object
+    ) -> scheduler_service_pb2.ReplayTaskResponse:
+        self._note(request)
+        original = self._known(request.task_id)
+        if original.state not in ENDED:
+            raise PawlError("conflict", "only a task that has ended can be replayed")
+        task = make_task(task_pb2.TASK_STATE_QUEUED, replay_of_task_id=original.id)
+        replayed = request.idempotency_key == "seen"
+        return scheduler_service_pb2.ReplayTaskResponse(task=task, replayed=replayed)
+
     async def GetTask(
         self, request: scheduler_service_pb2.GetTaskRequest, _context: object
     ) -> scheduler_service_pb2.GetTaskResponse:

@@ -79,6 +79,9 @@ class FakePlanner(planner_grpc.PlannerServiceServicer):
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.tenants: list[UUID | None] = []
+        self.admissions: list[planner_pb.AdmitPlanRequest] = []
+        self.recorded_tools: tuple[str, ...] = ()
+        self.refusal: PawlError | None = None
         self.gate: asyncio.Event | None = None
 
     async def BuildPlan(self, request: Request, context: object) -> planner_pb.BuildPlanResponse:
@@ -111,6 +114,16 @@ class FakePlanner(planner_grpc.PlannerServiceServicer):
             note="planned by a fake",
         )
         return planner_pb.BuildPlanResponse(planned=frozen)
+
+    async def AdmitPlan(
+        self, request: planner_pb.AdmitPlanRequest, context: object
+    ) -> planner_pb.AdmitPlanResponse:
+        del context
+        self.admissions.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        recorded = self.recorded_tools if request.recorded else ()
+        return planner_pb.AdmitPlanResponse(recorded_tools=recorded)
 
 
 def closed_step(
@@ -327,6 +340,15 @@ class SchedulerWorld:
             answer: service_pb.SubmitTaskResponse = await self.tasks.SubmitTask(wanted, timeout=30)
         return answer
 
+    async def replay(
+        self, task_id: str, *, tenant_id: UUID = TENANT, **request: Any
+    ) -> service_pb.ReplayTaskResponse:
+        """Replay a task as a caller of the tenant."""
+        wanted = service_pb.ReplayTaskRequest(task_id=task_id, **request)
+        with caller_token(self.token(tenant_id)):
+            answer: service_pb.ReplayTaskResponse = await self.tasks.ReplayTask(wanted, timeout=30)
+        return answer
+
     async def get(
         self, task_id: str, *, tenant_id: UUID = TENANT, wait_seconds: float = 0
     ) -> task_pb2.Task:
@@ -439,7 +461,13 @@ async def scheduler_world(
             verifier=TokenVerifier(keys.public, audience="planner"),
             access={
                 f"/{PLANNER}/{name}": frozenset({"scheduler"})
-                for name in ("BuildPlan", "RegisterTools", "WithdrawTools", "ListTools")
+                for name in (
+                    "BuildPlan",
+                    "AdmitPlan",
+                    "RegisterTools",
+                    "WithdrawTools",
+                    "ListTools",
+                )
             },
         )
         planner_server.add(planner_grpc.add_PlannerServiceServicer_to_server, planner, PLANNER)

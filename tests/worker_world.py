@@ -33,7 +33,7 @@ from tests.executor_world import (
     Gate,
     make_registry,
 )
-from tests.fake_scheduler import WORK, FakeScheduler, Session
+from tests.fake_scheduler import METHODS, WORK, FakeScheduler, Session
 from tests.waiting import eventually
 
 FAST = Pace(heartbeat=0.02, hello=0.2, first_delay=0.01, longest_delay=0.02, drain=1.0)
@@ -113,7 +113,7 @@ async def open_world(keys: KeyRing, *tools: Tool) -> AsyncIterator[World]:
         service="scheduler",
         address="127.0.0.1:0",
         verifier=TokenVerifier(keys.public, audience="scheduler"),
-        access={f"/{WORK}/Work": frozenset({"executor"})},
+        access={f"/{WORK}/{name}": frozenset({"executor"}) for name in METHODS},
         drain_seconds=0.1,
     )
     server.add(add_WorkServiceServicer_to_server, scheduler, WORK)
@@ -124,13 +124,15 @@ async def open_world(keys: KeyRing, *tools: Tool) -> AsyncIterator[World]:
         tokens=ServiceTokens("executor", keys.private["executor"]),
     )
     clock = SystemClock()
+    client = SchedulerClient(channel)
     worker = Worker(
         ExecutorService(
             registry,
             runner=StepRunner(artifacts=FakeArtifacts(), clock=clock, grace_seconds=0.05),
+            recordings=client,
             clock=clock,
         ),
-        open_stream=SchedulerClient(channel).open_work,
+        open_stream=client.open_work,
         identity=Identity(executor_id="e1", slots=4, tools=registry),
         boot=Boot(iter(BOOT_IDS).__next__),
         clock=clock,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +36,14 @@ app.add_typer(events, name="events")
 app.add_typer(topics, name="topics")
 app.add_typer(tenants, name="tenants")
 app.add_typer(keys, name="keys")
+
+
+class ReplayMode(StrEnum):
+    """What `pawl replay --mode` knows."""
+
+    live = "live"
+    recorded = "recorded"
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 TenantName = Annotated[
@@ -131,17 +140,39 @@ def trace(
 
 
 @app.command()
+def replay(
+    task_id: Annotated[str, typer.Argument(help="The id of a task that has ended.")],
+    *,
+    mode: Annotated[
+        ReplayMode,
+        typer.Option(help="live: run every step; recorded: answer network and model steps."),
+    ] = ReplayMode.live,
+    as_json: AsJson = False,
+) -> None:
+    """Do once more what a task did. Exit 0: all hashes match, 1: something differs."""
+    from libs.cli.replay import replay_task
+
+    sys.exit(replay_task(_client(), task_id, mode=mode.value, as_json=as_json))
+
+
+@app.command()
 def verify(
     file: Annotated[str, typer.Argument(help="A trace as JSON; - for standard input.")],
     *,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Another trace: check both, and whether they match."),
+    ] = None,
     task_hash: Annotated[
         str | None, typer.Option(help="The task hash that was kept elsewhere.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the hashes of a trace, offline. Exit 0: all match, 1: one differs, 2: not a trace."""
-    from libs.cli.verify import verify_file
+    from libs.cli.verify import verify_file, verify_pair
 
+    if against is not None:
+        sys.exit(verify_pair(file, against, expected_task_hash=task_hash, as_json=as_json))
     sys.exit(verify_file(file, expected_task_hash=task_hash, as_json=as_json))
 
 

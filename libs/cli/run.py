@@ -75,12 +75,8 @@ def run_task(
     """Submit, follow, print; 0 when the task succeeded, 1 when it failed."""
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     accepted = client.post(f"{TASKS}/execute", body, headers=headers)
-    task_id = str(accepted["task_id"])
-    try:
-        task = _followed(client, task_id, quiet=as_json)
-    except KeyboardInterrupt:
-        words = f"\nThe task goes on: pawl trace {task_id}\nTo end it: pawl cancel {task_id}"
-        error_console().print(words)
+    task = follow_to_end(client, str(accepted["task_id"]), quiet=as_json)
+    if task is None:
         return 130
     if as_json:
         print_json(task)
@@ -89,6 +85,16 @@ def run_task(
         if task["status"] == "succeeded":
             console().print(pretty_json(task["result"]), soft_wrap=True)
     return 0 if task["status"] == "succeeded" else 1
+
+
+def follow_to_end(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any] | None:
+    """Show what happens to a task and return it when it has ended; None after Ctrl-C."""
+    try:
+        return _followed(client, task_id, quiet=quiet)
+    except KeyboardInterrupt:
+        words = f"\nThe task goes on: pawl trace {task_id}\nTo end it: pawl cancel {task_id}"
+        error_console().print(words)
+        return None
 
 
 def print_plan(task: dict[str, Any], out: Console) -> None:

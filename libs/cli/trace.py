@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.cli.client import Client
+from libs.cli.comparison import divergence_table, outcome_text
 from libs.cli.follow import task_path
 from libs.cli.output import (
     console,
@@ -33,7 +34,7 @@ def show_trace(client: Client, task_id: str, *, as_json: bool) -> int:
 
 
 def print_trace(trace: dict[str, Any], out: Console) -> None:
-    """Head, plan, steps, events and hashes of a trace."""
+    """Head, plan, steps, events and hashes of a trace, and of a replay what differs."""
     out.print(_head(trace))
     if trace["verification"]["plan"]:
         out.print(_plan(trace["verification"]["plan"]))
@@ -41,6 +42,8 @@ def print_trace(trace: dict[str, Any], out: Console) -> None:
         out.print(_steps(trace))
     out.print(_events(trace))
     out.print(_hashes(trace))
+    if trace.get("replay") and trace["replay"]["first_divergence"]:
+        out.print(divergence_table(trace["replay"]["first_divergence"]))
 
 
 def _head(trace: dict[str, Any]) -> Table:
@@ -65,6 +68,8 @@ def _head(trace: dict[str, Any]) -> Table:
         members.append(("cancel asked", trace["cancel_requested_at"]))
     if trace["replay_of_task_id"]:
         members.insert(1, ("replay of", trace["replay_of_task_id"]))
+    if replay := trace.get("replay"):
+        members.insert(2, (f"replayed {replay['mode']}", outcome_text(replay)))
     if failure:
         where = f"step {failure['index']} ({failure['step']}), " if failure["index"] else ""
         members.append(("failure", plain(f"{where}{failure['code']}: {failure['message']}")))

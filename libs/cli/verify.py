@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from libs.cli.comparison import comparison_json, print_outcome
 from libs.cli.output import console, plain, print_json, styled, table
 from libs.cli.trace_file import read_trace_file
+from libs.core.canonical import doubles
+from libs.core.comparison import compare_blocks
+from libs.core.recorded_trace import read_trace
 from libs.core.verification import Report, verify
 
 _MOST_SHOWN = 20
@@ -20,6 +24,32 @@ def verify_file(name: str, *, expected_task_hash: str | None, as_json: bool) -> 
     else:
         print_report(report)
     return 0 if report.holds else 1
+
+
+def verify_pair(name: str, original: str, *, expected_task_hash: str | None, as_json: bool) -> int:
+    """Check the traces in two files, then the first as a replay of the second; 0 or 1.
+
+    Raises NotATrace.
+    """
+    traces = read_trace_file(name), read_trace_file(original)
+    reports = (
+        verify(traces[0], expected_task_hash=expected_task_hash),
+        verify(traces[1]),
+    )
+    replayed, against = (read_trace(doubles(trace)).block for trace in traces)
+    outcome = comparison_json(compare_blocks(against, replayed))
+    holds = all(report.holds for report in reports)
+    if as_json:
+        checked = dict(zip(("trace", "against"), map(report_json, reports), strict=True))
+        print_json({**checked, "comparison": outcome})
+    else:
+        for report, path in zip(reports, (name, original), strict=True):
+            console().print(plain(path), style="bold")
+            print_report(report)
+        # What does not hold says nothing.
+        if holds:
+            print_outcome(outcome, console())
+    return 0 if holds and outcome["matches"] else 1
 
 
 def print_report(report: Report) -> None:

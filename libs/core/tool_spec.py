@@ -56,6 +56,11 @@ class ToolSpec:
         """`name@version`, the form that is hashed and shown."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def reaches_outside(self) -> bool:
+        """Whether it asks the network or a model: what these answered can be kept, not foretold."""
+        return not {Effect.NETWORK, Effect.MODEL}.isdisjoint(self.effects)
+
     def digest(self) -> str:
         """SHA-256 (hex) over name, version, schemas and effects; description and examples are
         not part of the promise.

@@ -111,9 +111,10 @@ def _worker(
 ) -> Worker:
     clock = SystemClock()
     runner = StepRunner(artifacts=ArtifactClient(channels.artifact), clock=clock)
+    scheduler = SchedulerClient(channels.scheduler)
     return Worker(
-        ExecutorService(registry, runner=runner, clock=clock),
-        open_stream=SchedulerClient(channels.scheduler).open_work,
+        ExecutorService(registry, runner=runner, recordings=scheduler, clock=clock),
+        open_stream=scheduler.open_work,
         identity=identity,
         boot=boot,
         clock=clock,

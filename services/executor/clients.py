@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
+from uuid import UUID
 
 import grpc
 
@@ -15,25 +17,39 @@ from libs.pb.pawl.artifact.v1.artifact_service_pb2_grpc import ArtifactServiceSt
 from libs.pb.pawl.planner.v1.planner_service_pb2 import RegisterToolsRequest, WithdrawToolsRequest
 from libs.pb.pawl.planner.v1.planner_service_pb2_grpc import PlannerServiceStub
 from libs.pb.pawl.scheduler.v1.work_service_pb2 import (
+    RECALL_FOUND,
+    RECALL_OTHER_INPUT,
     JudgeBootsRequest,
+    RecallStepRequest,
+    RecallStepResponse,
     WorkRequest,
     WorkResponse,
 )
 from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import WorkServiceStub
+from libs.process.logs import get_logger
 from libs.rpc.client import NO_DEADLINE, RpcChannel, StreamCall, on_behalf
-from libs.rpc.convert import tool_spec_to_proto
+from libs.rpc.convert import failure_from_proto, tool_spec_to_proto
 from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import ServiceTokens
 from services.executor.model import JudgedBoots
+from services.executor.tools.recorded import Found, RecordedAnswer
 from services.executor.tools.tool import NewArtifact
 
 WorkStream: TypeAlias = StreamCall[WorkRequest, WorkResponse]
 
 _WITHDRAW_SECONDS = 2.0
+_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.1, 2.0
+_AWAY = frozenset({"unavailable", "deadline_exceeded"})
+_FOUND = {
+    RECALL_FOUND: Found.YES,
+    RECALL_OTHER_INPUT: Found.OTHER_INPUT,
+}
+
+log = get_logger(__name__)
 
 
 class SchedulerClient:
-    """Opens the Work stream; asks which boots are over."""
+    """Opens the Work stream; asks which boots are over, and what is on record for replays."""
 
     def __init__(self, channel: RpcChannel) -> None:
         self._stub = channel.stub(WorkServiceStub)
@@ -42,10 +58,48 @@ class SchedulerClient:
         """A new stream. It stays open for as long as both sides live."""
         return cast("WorkStream", self._stub.Work(timeout=NO_DEADLINE))
 
+    async def recall(
+        self, *, task_id: UUID, lease_token: int, step_index: int, input_sha256: str
+    ) -> RecordedAnswer:
+        """What the original of a replay came to in a step with that input.
+
+        A scheduler that is away is asked again, as it is told of reports: the step's own time ends
+        the wait. Raises StepFailed(TOOL_ERROR, reason RECORDING_UNREADABLE).
+        """
+        request = RecallStepRequest(
+            task_id=str(task_id),
+            lease_token=lease_token,
+            step_index=step_index,
+            input_sha256=input_sha256,
+        )
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return _answer(await self._stub.RecallStep(request))
+            except PawlError as error:
+                if error.code not in _AWAY:
+                    message = f"the record could not be read: {error.message}"
+                    raise StepFailed(
+                        FailureCode.TOOL_ERROR, message, reason="RECORDING_UNREADABLE"
+                    ) from error
+                log.warning("record cannot be read yet", code=error.code, error=error.message)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
+
     async def judge_boots(self, boot_ids: Collection[str]) -> JudgedBoots:
         """What is known of boots of executors, at most 1000. Raises PawlError."""
         said = await self._stub.JudgeBoots(JudgeBootsRequest(boot_ids=boot_ids))
         return JudgedBoots(ended=frozenset(said.ended), unknown=frozenset(said.unknown))
+
+
+def _answer(message: RecallStepResponse) -> RecordedAnswer:
+    """What a record says of a step; a word that is not known means: nothing that can be used."""
+    return RecordedAnswer(
+        found=_FOUND.get(message.recall, Found.NOT_FINISHED),
+        of_task_id=message.of_task_id,
+        output_json=message.output_json if message.HasField("output_json") else None,
+        failure=failure_from_proto(message.failure) if message.HasField("failure") else None,
+    )
 
 
 async def write_last(stream: WorkStream, message: WorkRequest) -> None:

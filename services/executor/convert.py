@@ -68,6 +68,7 @@ def assignment_from_proto(
         created_at=from_timestamp(message.created_at),
         mode=message.mode,
         size_bytes=sum(len(text) for text in texts),
+        recorded_tools=tuple(tool_ref_from_proto(tool) for tool in message.recorded_tools),
         traceparent=message.traceparent,
         request_id=message.request_id,
     )

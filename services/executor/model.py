@@ -41,7 +41,8 @@ class TaskAssignment:
     they used together.
     `seconds_left` is what was left of the total time when the assignment was sent, None without a
     bound; it counts from `received_at`, on the monotonic clock. `size_bytes` is the size of all its
-    JSON texts.
+    JSON texts. `created_at` is the clock that tools are shown. `tool_set` are the tools that are
+    called; the steps of `recorded_tools` are answered from a record.
     """
 
     task_id: UUID
@@ -59,6 +60,7 @@ class TaskAssignment:
     created_at: datetime
     mode: str
     size_bytes: int = 0
+    recorded_tools: tuple[ToolRef, ...] = ()
     traceparent: str = ""
     request_id: str = ""
 

@@ -18,6 +18,7 @@ from services.executor.bounds import TASK_TIMEOUT, Bounds, bounds_of, check_step
 from services.executor.cancellation import Cancellation
 from services.executor.model import AckStatus, Report, StepOutcome, TaskAssignment, TaskEnd
 from services.executor.step_runner import BULKY_BYTES, StepRunner, StepWork
+from services.executor.tools.recorded import Recordings, recorded_tools
 from services.executor.tools.registry import OfferedTool, ToolRegistry
 from services.executor.usage import exceeded
 
@@ -36,8 +37,16 @@ class Reporter(Protocol):
 class ExecutorService:
     """The use case of the executor."""
 
-    def __init__(self, registry: ToolRegistry, *, runner: StepRunner, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: ToolRegistry,
+        *,
+        runner: StepRunner,
+        recordings: Recordings,
+        clock: Clock,
+    ) -> None:
         self._registry = registry
+        self._recordings = recordings
         self._runner = runner
         self._clock = clock
 
@@ -81,10 +90,14 @@ class ExecutorService:
         await run.run()
 
     def _tools(self, assignment: TaskAssignment) -> dict[str, OfferedTool]:
-        """The tools of the plan by name, exactly those of the frozen tool set."""
+        """The tools of the plan by name, exactly those of the frozen tool set, and the stand-ins
+        of those that are not called.
+        """
         by_name: dict[str, ToolRef] = {ref.name: ref for ref in assignment.tool_set}
-        found: dict[str, OfferedTool] = {}
+        found = recorded_tools(assignment, recordings=self._recordings)
         for step in assignment.plan.steps:
+            if step.tool in found:
+                continue
             ref = by_name.get(step.tool)
             offered = None if ref is None else self._registry.find(ref)
             if offered is None:

@@ -8,6 +8,7 @@ SERVICE = "pawl.planner.v1.PlannerService"
 
 ACCESS: dict[str, frozenset[str]] = {
     f"/{SERVICE}/BuildPlan": frozenset({"scheduler"}),
+    f"/{SERVICE}/AdmitPlan": frozenset({"scheduler"}),
     f"/{SERVICE}/RegisterTools": frozenset({"executor"}),
     f"/{SERVICE}/WithdrawTools": frozenset({"executor"}),
     f"/{SERVICE}/ListTools": frozenset({CALLER}),

@@ -14,13 +14,16 @@ from libs.pb.pawl.planner.v1 import planner_service_pb2 as pb
 from libs.rpc.convert import (
     failure_to_proto,
     limits_from_proto,
+    plan_from_proto,
     plan_to_proto,
     to_timestamp,
+    tool_ref_from_proto,
     tool_ref_to_proto,
     tool_spec_to_proto,
 )
 from services.planner.model import (
     FrozenPlan,
+    FrozenPlanRequest,
     GivenPlan,
     Offer,
     PlanRequest,
@@ -48,6 +51,21 @@ def plan_request_from_proto(request: pb.BuildPlanRequest) -> PlanRequest:
         asked=limits_from_proto(request.asked),
         tier=limits_from_proto(request.tier),
         test_mode=request.test_mode,
+    )
+
+
+def frozen_plan_from_proto(request: pb.AdmitPlanRequest) -> FrozenPlanRequest:
+    """Raises PawlError validation_failed for what is no frozen plan."""
+    if not request.HasField("tier"):
+        raise field_error("validation_failed", "tier", "it is missing")
+    if not request.plan.steps or not request.tool_set:
+        raise field_error("validation_failed", "plan", "it is missing, or its tool set is")
+    return FrozenPlanRequest(
+        plan=plan_from_proto(request.plan),
+        tool_set=tuple(tool_ref_from_proto(tool) for tool in request.tool_set),
+        tier=limits_from_proto(request.tier),
+        test_mode=request.test_mode,
+        recorded=request.recorded,
     )
 
 

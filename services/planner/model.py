@@ -99,6 +99,17 @@ class PlanRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenPlanRequest:
+    """Asks whether a frozen plan may run once more, `recorded`: answered from a record in part."""
+
+    plan: Plan
+    tool_set: tuple[ToolRef, ...]
+    tier: Limits
+    test_mode: bool
+    recorded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One thing wrong with a plan or its limits.
 
@@ -135,3 +146,11 @@ class FrozenPlan:
     plan_hash: str
     planned_by: str
     note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What stands against a frozen plan; if nothing does, the names of tools it does not call."""
+
+    recorded_tools: tuple[str, ...]
+    problems: tuple[Problem, ...]

@@ -81,6 +81,11 @@ def least(*values: float | None) -> float | None:
     return min((value for value in values if value is not None), default=None)
 
 
+def shown_limit(value: float) -> str:
+    """A limit's value as people write it."""
+    return f"{value:.15g}"
+
+
 def _effective(*, asked: Limits, planned: Limits, tier: Limits) -> Limits:
     found: dict[str, float] = {}
     defaults = {
@@ -112,7 +117,8 @@ def _check_tier(holder: Limits, *, bounds: Limits, name_field: NameField) -> Ite
     for name in LIMIT_NAMES:
         value, most = getattr(holder, name), getattr(bounds, name)
         if value is not None and most is not None and value > most:
-            detail = f"{_shown(value)} is above what this tier allows; the most is {_shown(most)}"
+            said, allowed = shown_limit(value), shown_limit(most)
+            detail = f"{said} is above what this tier allows; the most is {allowed}"
             yield Problem(code="limit_exceeded", field=name_field(name), detail=detail)
 
 
@@ -128,7 +134,7 @@ def _wrong(name: str, value: Json) -> str:
         return ""
     if math.isfinite(value) and value > MAX_SAFE_INTEGER:
         allowed = f"at most {MAX_SAFE_INTEGER}"
-    return f"{_shown(value)}; {allowed} is allowed"
+    return f"{shown_limit(value)}; {allowed} is allowed"
 
 
 def _limits(values: dict[str, float]) -> Limits:
@@ -143,10 +149,6 @@ def _asked_field(name: str) -> str:
 
 def _planned_field(name: str) -> str:
     return f"{PLAN_LIMITS}.{name}"
-
-
-def _shown(value: float) -> str:
-    return f"{value:.15g}"
 
 
 def _invalid(field: str, detail: str, *, fine: str = "") -> Problem:

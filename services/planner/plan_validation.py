@@ -83,6 +83,14 @@ def check_plan(value: Json, *, rules: Rules) -> CheckedPlan:
     )
 
 
+def test_mode_problem(tool: CatalogTool, *, field: str) -> Iterator[Problem]:
+    """What a test key may not use of a tool."""
+    refused = sorted(NOT_IN_TEST_MODE.intersection(tool.spec.effects))
+    if refused:
+        detail = f"{tool.spec.name} reaches {' and '.join(refused)}, which a test key may not use"
+        yield Problem(code="plan_invalid", fine="not_in_test_mode", field=field, detail=detail)
+
+
 def _check_list(body: dict[str, Json]) -> Iterator[Problem]:
     if "steps" not in body:
         yield Problem(code="plan_invalid", field="plan.steps", detail="the list is missing")
@@ -165,10 +173,7 @@ def _check_tool(
         detail = f"{name} is known, but no executor offers it now"
         yield Problem(code="tool_unavailable", field=field, detail=detail)
     elif rules.test_mode and isinstance(found, CatalogTool):
-        refused = sorted(NOT_IN_TEST_MODE.intersection(found.spec.effects))
-        if refused:
-            detail = f"{name} reaches {' and '.join(refused)}, which a test key may not use"
-            yield Problem(code="plan_invalid", fine="not_in_test_mode", field=field, detail=detail)
+        yield from test_mode_problem(found, field=field)
 
 
 def _unknown(name: str, catalog: Snapshot) -> str:

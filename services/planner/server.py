@@ -27,6 +27,11 @@ class PlannerServicer(pb_grpc.PlannerServiceServicer):
         outcome = await self._planner.build(convert.plan_request_from_proto(request))
         return convert.outcome_to_proto(outcome)
 
+    async def AdmitPlan(self, request: pb.AdmitPlanRequest, _: Context) -> pb.AdmitPlanResponse:
+        """Say whether a frozen plan may run once more."""
+        recorded = await self._planner.admit(convert.frozen_plan_from_proto(request))
+        return pb.AdmitPlanResponse(recorded_tools=recorded)
+
     async def RegisterTools(
         self, request: pb.RegisterToolsRequest, _: Context
     ) -> pb.RegisterToolsResponse:

@@ -10,7 +10,14 @@ from libs.core.plan import Limits, Plan, Step
 from libs.core.references import LITERAL_KEY, REF_KEY, follow, parse_ref
 from services.planner.catalog import Catalog
 from services.planner.generators import offline
-from services.planner.model import FrozenPlan, PlanRequest, Problem, Unplannable
+from services.planner.model import (
+    FrozenPlan,
+    FrozenPlanRequest,
+    PlanRequest,
+    Problem,
+    Unplannable,
+)
+from services.planner.plan_admission import admit_plan
 from services.planner.plan_limits import resolve_limits
 from services.planner.plan_validation import CheckedPlan, Rules, check_plan
 from services.planner.problems import refusal
@@ -52,6 +59,19 @@ class Planner:
         if refused is not None:
             raise refused
         return _freeze(checked, rules=rules, planned_by=BY_CALLER, note=None)
+
+    async def admit(self, request: FrozenPlanRequest) -> tuple[str, ...]:
+        """The names of the tools that a frozen plan, run once more, does not call.
+
+        Raises PawlError: limit_exceeded, tool_unavailable or plan_invalid with every problem.
+        """
+        admission = admit_plan(
+            request, catalog=await self._catalog.snapshot(), now=self._clock.monotonic()
+        )
+        refused = refusal(admission.problems)
+        if refused is not None:
+            raise refused
+        return admission.recorded_tools
 
 
 def _generate(rules: Rules) -> FrozenPlan | Unplannable:

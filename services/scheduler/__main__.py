@@ -37,6 +37,7 @@ from services.scheduler.config import Settings
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.event_tail import EventTail
 from services.scheduler.feed import Feed, RecordFeed, TableFeed
+from services.scheduler.replaying import ReplayService
 from services.scheduler.report_writers import WRITERS, ReportWriters
 from services.scheduler.republishing import Republishing
 from services.scheduler.server import SchedulerServicer
@@ -132,9 +133,10 @@ def wire(settings: Settings, outside: Outside) -> Process:
     sweeper = Sweeper(sweeps, signals=signals, clock=clock)
     dispatcher = Dispatcher(work, writers=writers, signals=signals, sweeper=sweeper)
     tail = EventTail(_feed(outside), wakeups=outside.wakeups, signals=signals)
+    planner = PlannerClient(outside.planner)
     service = TaskService(
         tasks,
-        planner=PlannerClient(outside.planner),
+        planner=planner,
         signals=signals,
         on_queued=dispatcher.queued,
         clock=clock,
@@ -152,9 +154,12 @@ def wire(settings: Settings, outside: Outside) -> Process:
         CancelService(tasks, signals=signals, clock=clock),
         WatchService(tasks, tail=tail, signals=signals),
         Republishing(tasks, bus=outside.bus, signals=signals),
+        ReplayService(service, store=tasks, planner=planner),
     )
     server.add(add_SchedulerServiceServicer_to_server, servicer, SCHEDULER_SERVICE)
-    work_servicer = WorkServicer(dispatcher, sweeps=sweeps, lease_seconds=settings.lease_seconds)
+    work_servicer = WorkServicer(
+        dispatcher, sweeps=sweeps, work=work, lease_seconds=settings.lease_seconds
+    )
     server.add(add_WorkServiceServicer_to_server, work_servicer, WORK_SERVICE)
     return Process(
         server=server,

@@ -9,6 +9,7 @@ WORK_SERVICE = "pawl.scheduler.v1.WorkService"
 
 ACCESS: dict[str, frozenset[str]] = {
     f"/{SCHEDULER_SERVICE}/SubmitTask": frozenset({CALLER}),
+    f"/{SCHEDULER_SERVICE}/ReplayTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/GetTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/CancelTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/GetTrace": frozenset({CALLER}),
@@ -16,4 +17,5 @@ ACCESS: dict[str, frozenset[str]] = {
     f"/{SCHEDULER_SERVICE}/RepublishEvents": frozenset({CALLER}),
     f"/{WORK_SERVICE}/Work": frozenset({"executor"}),
     f"/{WORK_SERVICE}/JudgeBoots": frozenset({"executor"}),
+    f"/{WORK_SERVICE}/RecallStep": frozenset({"executor"}),
 }

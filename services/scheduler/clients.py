@@ -13,7 +13,9 @@ from libs.rpc.convert import (
     failure_from_proto,
     limits_to_proto,
     plan_from_proto,
+    plan_to_proto,
     tool_ref_from_proto,
+    tool_ref_to_proto,
 )
 from services.scheduler.model import FrozenPlan
 
@@ -56,3 +58,21 @@ class PlannerClient:
             planned_by=planned.planned_by,
             note=planned.note if planned.HasField("note") else None,
         )
+
+    async def admit(
+        self, frozen: FrozenPlan, *, tenant_id: UUID, tier: Limits, test_mode: bool, recorded: bool
+    ) -> frozenset[str]:
+        """The names of the tools that a frozen plan, run once more, does not call.
+
+        PawlError: why it may not run.
+        """
+        request = planner_pb.AdmitPlanRequest(
+            plan=plan_to_proto(frozen.plan),
+            tool_set=[tool_ref_to_proto(tool) for tool in frozen.tool_set],
+            tier=limits_to_proto(tier),
+            test_mode=test_mode,
+            recorded=recorded,
+        )
+        with on_behalf(tenant_id=tenant_id):
+            response = await self._stub.AdmitPlan(request, timeout=PLAN_TIMEOUT_SECONDS)
+        return frozenset(response.recorded_tools)

@@ -7,7 +7,8 @@ from uuid import UUID, uuid5
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.core.canonical import read_canonical
+from libs.core.canonical import canonical_text, read_canonical
+from libs.core.comparison import Comparison, shown_values
 from libs.core.errors import PawlError, field_error
 from libs.core.ids import parse_id
 from libs.core.lifecycle import TaskState
@@ -34,10 +35,16 @@ from services.scheduler.model import (
     Waiting,
     WaitReason,
 )
+from services.scheduler.replay_model import ReplayMode, ReplayOf, ReplayRequest
 
 _STATES = {state: task_pb2.TaskState.Value(f"TASK_STATE_{state.name}") for state in TaskState}
 _REASONS = {
     reason: task_pb2.WaitReason.Value(f"WAIT_REASON_{reason.name}") for reason in WaitReason
+}
+_MODES = {mode: task_pb2.ReplayMode.Value(f"REPLAY_MODE_{mode.name}") for mode in ReplayMode}
+_REPLAY_MODES = {
+    task_pb2.REPLAY_MODE_UNSPECIFIED: ReplayMode.LIVE,
+    **{value: mode for mode, value in _MODES.items()},
 }
 _UNSPECIFIED = task_pb2.TaskState.TASK_STATE_UNSPECIFIED
 _STATUSES = {
@@ -91,6 +98,20 @@ def _agent(message: service_pb.AgentRef) -> Agent:
     )
 
 
+def replay_request(request: service_pb.ReplayTaskRequest) -> ReplayRequest:
+    """A request to replay."""
+    mode = _REPLAY_MODES.get(request.mode)
+    if mode is None:
+        raise field_error("validation_failed", "mode", f"{request.mode} is no mode")
+    return ReplayRequest(
+        task_id=task_id(request.task_id),
+        mode=mode,
+        key=request.idempotency_key if request.HasField("idempotency_key") else None,
+        fingerprint=request.request_fingerprint,
+        wait_seconds=request.wait_seconds,
+    )
+
+
 def waiting_to_proto(waiting: Waiting) -> task_pb2.Waiting:
     """Why a task waits."""
     return task_pb2.Waiting(
@@ -116,7 +137,7 @@ def task_to_proto(task: StoredTask, *, waiting: Waiting | None = None) -> task_p
         task_hash=task.task_hash,
         planner_note=task.planner_note,
         tokens_used=task.tokens_used,
-        agent_id=None if task.agent_id is None else str(task.agent_id),
+        agent_id=None if task.agent is None else str(task.agent.agent_id),
     )
     if task.scheduled_at is not None:
         message.scheduled_at.FromDatetime(task.scheduled_at)
@@ -132,8 +153,8 @@ def task_to_proto(task: StoredTask, *, waiting: Waiting | None = None) -> task_p
         message.execution_started_at.FromDatetime(task.execution_started_at)
     if task.finished_at is not None:
         message.finished_at.FromDatetime(task.finished_at)
-    if task.replay_of_task_id is not None:
-        message.replay_of_task_id = str(task.replay_of_task_id)
+    if task.replay is not None:
+        message.replay_of_task_id = str(task.replay.task_id)
     return message
 
 
@@ -181,7 +202,25 @@ def page_to_proto(part: TracePart, *, of_task: UUID) -> trace_pb2.TracePage:
     if part.head is not None:
         page.head.task.CopyFrom(task_to_proto(part.head, waiting=part.waiting))
         page.head.tool_set.extend(tool_ref_to_proto(tool) for tool in part.head.tool_set)
+        if part.head.replay is not None:
+            page.head.replay.CopyFrom(_replay_to_proto(part.head.replay, part.comparison))
     return page
+
+
+def _replay_to_proto(replay: ReplayOf, comparison: Comparison | None) -> trace_pb2.Replay:
+    message = trace_pb2.Replay(of_task_id=str(replay.task_id), mode=_MODES[replay.mode])
+    if comparison is not None and comparison.matches is not None:
+        message.matches = comparison.matches
+    if comparison is not None and (first := comparison.first_divergence) is not None:
+        original, replayed = shown_values(first)
+        divergence = trace_pb2.Divergence(
+            step_index=first.step_index,
+            field=first.field.value,
+            original_json=canonical_text(original),
+            replayed_json=canonical_text(replayed),
+        )
+        message.first_divergence.CopyFrom(divergence)
+    return message
 
 
 def watched(request: service_pb.WatchEventsRequest) -> tuple[UUID | None, int, int | None]:

@@ -7,10 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from libs.core.comparison import Comparison
 from libs.core.errors import Failure
 from libs.core.lifecycle import TaskState
 from libs.core.plan import Limits, Plan
 from libs.core.tool_spec import ToolRef
+from services.scheduler.replay_model import ReplayOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +84,22 @@ class NewTask:
     scheduled_at: datetime | None = None
     tenant_limit: int | None = None
     agent: Agent | None = None
+    replay: ReplayOf | None = None
+
+    @property
+    def called_tools(self) -> tuple[ToolRef, ...]:
+        """The tools that an executor must offer to run it."""
+        recorded = None if self.replay is None else self.replay.recorded_tools
+        tools = () if self.frozen is None else self.frozen.tool_set
+        return tuple(tool for tool in tools if tool.name not in (recorded or ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTask:
-    """A task as its row says. `plan`, `task_input` and `result` are canonical JSON text."""
+    """A task as its row says. `plan`, `task_input` and `result` are canonical JSON text.
+
+    `clock_at` is the time that tools are shown: its creation, of a replay its original's clock.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -109,12 +122,13 @@ class StoredTask:
     created_at: datetime
     execution_started_at: datetime | None
     finished_at: datetime | None
-    replay_of_task_id: UUID | None
+    replay: ReplayOf | None
+    clock_at: datetime
     task_hash: str
     scheduled_at: datetime | None
     cancel_requested_at: datetime | None
     tokens_used: int
-    agent_id: UUID | None
+    agent: Agent | None
     is_held: bool
 
     @property
@@ -204,10 +218,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracePart:
-    """One page of a trace; `head`, and why it waits if it does, in the first only."""
+    """One page of a trace; `head`, why it waits if it does, and of a replay what it came to beside
+    its original, in the first only.
+    """
 
     head: StoredTask | None = None
     waiting: Waiting | None = None
+    comparison: Comparison | None = None
     events: tuple[StoredEvent, ...] = ()
     steps: tuple[tuple[StoredStep, ToolRef], ...] = ()
 
@@ -262,8 +279,9 @@ class Renewal(StrEnum):
 class Assigned:
     """A task leased to a boot, with all that its executor needs.
 
-    `plan` and `task_input` are canonical JSON text; `step_tools` the tool's name of each step in
-    order. `seconds_left` until the total deadline by the database's clock; 0: none.
+    `task_input` is canonical JSON text. `seconds_left` until the total deadline by the database's
+    clock; 0: none. `clock_at` is the time that tools are shown. The steps of `recorded_tools` are
+    not run but answered from the task that this one replays.
     """
 
     task_id: UUID
@@ -276,7 +294,7 @@ class Assigned:
     closed_outputs: tuple[str, ...]
     last_step_hash: str
     seconds_left: float
-    created_at: datetime
+    clock_at: datetime
     mode: str
     traceparent: str
     request_id: str
@@ -284,6 +302,7 @@ class Assigned:
     is_cancelling: bool = False
     tokens_used: int = 0
     cost_usd: float = 0.0
+    recorded_tools: frozenset[str] = frozenset()
 
     @property
     def step_count(self) -> int:

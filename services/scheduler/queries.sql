@@ -17,7 +17,8 @@ WITH k AS (
 ), t AS (
   INSERT INTO scheduler.tasks (id, tenant_id, mode, state, seq, changed_at, created_at, priority, rank, tools,
     step_count, scheduled_at, queue_deadline_at, due_at, max_total_seconds, tenant_limit, agent_id, agent_limit,
-    plan_hash, planned_by, planner_note, replay_of_task_id, request_id, traceparent, tool_set, plan, input)
+    plan_hash, planned_by, planner_note, replay_of_task_id, clock_at, recorded_tools, request_id, traceparent,
+    tool_set, plan, input)
   SELECT CAST(:id AS uuid), CAST(:tenant_id AS uuid), CAST(:mode AS text), w.state,
     CASE w.state WHEN 'created' THEN 1 WHEN 'planned' THEN 2 ELSE 3 END,
     now(), now(), CAST(:priority AS smallint),
@@ -35,8 +36,9 @@ WITH k AS (
     CASE w.state WHEN 'planned' THEN CAST(:scheduled_at AS timestamptz) WHEN 'queued' THEN w.queue_deadline_at END,
     CAST(:max_total_seconds AS double precision), CAST(:tenant_limit AS integer), CAST(:agent_id AS uuid),
     CAST(:agent_limit AS integer), CAST(:plan_hash AS text), CAST(:planned_by AS text),
-    CAST(:planner_note AS text), CAST(:replay_of_task_id AS uuid), CAST(:request_id AS text),
-    CAST(:traceparent AS text), CAST(:tool_set AS text), CAST(:plan AS text), CAST(:input AS text)
+    CAST(:planner_note AS text), CAST(:replay_of_task_id AS uuid), CAST(:clock_at AS timestamptz),
+    CAST(:recorded_tools AS text[]), CAST(:request_id AS text), CAST(:traceparent AS text),
+    CAST(:tool_set AS text), CAST(:plan AS text), CAST(:input AS text)
   FROM w WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT FROM k)
   RETURNING *
 ), e AS (
@@ -496,6 +498,24 @@ SELECT s.* FROM scheduler.steps s
 WHERE s.task_id = :id AND s.step_index BETWEEN CAST(:first AS integer) AND CAST(:last AS integer)
   AND EXISTS (SELECT FROM scheduler.tasks t WHERE t.id = :id AND t.tenant_id = :tenant_id)
 ORDER BY s.step_index;
+
+-- step_hashes --
+-- Hashes of the closed steps of tasks in order.
+SELECT s.task_id, s.step_hash FROM scheduler.steps s
+WHERE s.task_id = ANY(CAST(:ids AS uuid[]))
+  AND EXISTS (SELECT FROM scheduler.tasks t WHERE t.id = s.task_id AND t.tenant_id = :tenant_id)
+ORDER BY s.task_id, s.step_index;
+
+-- recall_step --
+-- What the original of a replay came to in a step; no row: the replay does not run under that token.
+-- system
+SELECT t.replay_of_task_id, s.step_index, s.output, s.failure_code, s.failure_message,
+  s.failure_reason, encode(sha256(convert_to(s.resolved_input, 'UTF8')), 'hex') AS input_sha256
+FROM scheduler.tasks t
+LEFT JOIN LATERAL (SELECT x.* FROM scheduler.steps x
+  WHERE x.task_id = t.replay_of_task_id AND x.step_index = CAST(:step_index AS integer) OFFSET 0) AS s ON true
+WHERE t.id = :id AND t.lease_token = CAST(:token AS integer) AND t.state = 'running' AND t.boot_id IS NOT NULL
+  AND t.recorded_tools IS NOT NULL;
 
 -- feed_events --
 -- Events in the order in which they were published, after a position.

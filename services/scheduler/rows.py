@@ -13,6 +13,7 @@ from libs.core.lifecycle import TaskState
 from libs.core.plan import plan_from_json
 from libs.core.tool_spec import ToolRef, tool_set_json
 from services.scheduler.model import (
+    Agent,
     Assigned,
     NewTask,
     ReportRow,
@@ -21,6 +22,7 @@ from services.scheduler.model import (
     StoredStep,
     StoredTask,
 )
+from services.scheduler.replay_model import RecordedAnswer, ReplayOf
 
 Row = Mapping[str, Any]
 
@@ -49,12 +51,13 @@ def stored_task(row: Row) -> StoredTask:
         created_at=row["created_at"],
         execution_started_at=row["execution_started_at"],
         finished_at=row["finished_at"],
-        replay_of_task_id=row["replay_of_task_id"],
+        replay=_replay(row),
+        clock_at=row["clock_at"] or row["created_at"],
         task_hash=row["task_hash"] or "",
         scheduled_at=row["scheduled_at"],
         cancel_requested_at=row["cancel_requested_at"],
         tokens_used=row["tokens_used"],
-        agent_id=row["agent_id"],
+        agent=_agent(row),
         is_held=row["boot_id"] is not None,
     )
 
@@ -74,15 +77,6 @@ def stored_event(row: Row) -> StoredEvent:
 
 def stored_step(row: Row, *, tool: str) -> StoredStep:
     """A row of steps; `tool` is the name that the plan says."""
-    failure = None
-    if row["failure_code"] is not None:
-        failure = Failure(
-            code=FailureCode(row["failure_code"]),
-            message=row["failure_message"],
-            step=tool,
-            step_index=row["step_index"],
-            reason=row["failure_reason"],
-        )
     return StoredStep(
         step_index=row["step_index"],
         status=StepStatus(row["status"]),
@@ -90,7 +84,7 @@ def stored_step(row: Row, *, tool: str) -> StoredStep:
         finished_at=row["finished_at"],
         resolved_input=row["resolved_input"],
         output=row["output"],
-        failure=failure,
+        failure=_step_failure(row, tool=tool),
         step_hash=row["step_hash"],
         schema_failures=row["schema_failures"],
     )
@@ -109,7 +103,7 @@ def assigned(row: Row) -> Assigned:
         closed_outputs=tuple(row["closed_outputs"] or ()),
         last_step_hash=row["last_step_hash"] or "",
         seconds_left=float(row["seconds_left"]),
-        created_at=row["created_at"],
+        clock_at=row["clock_at"] or row["created_at"],
         mode=row["mode"],
         traceparent=row["traceparent"],
         request_id=row["request_id"],
@@ -117,6 +111,17 @@ def assigned(row: Row) -> Assigned:
         is_cancelling=row["is_cancelling"],
         tokens_used=row["tokens_used"],
         cost_usd=float(row["cost_usd"]),
+        recorded_tools=frozenset(row["recorded_tools"] or ()),
+    )
+
+
+def recorded_answer(row: Row) -> RecordedAnswer:
+    """A row of `recall_step`."""
+    return RecordedAnswer(
+        of_task_id=row["replay_of_task_id"],
+        input_sha256=row["input_sha256"],
+        output=row["output"],
+        failure=_step_failure(row, tool=None),
     )
 
 
@@ -127,7 +132,8 @@ def tool_set(text: str | None) -> tuple[ToolRef, ...]:
 
 def submit_parameters(task: NewTask) -> dict[str, object]:
     """Everything that the statement `submit` binds."""
-    frozen, key, agent = task.frozen, task.idempotency, task.agent
+    frozen, key, agent, replay = task.frozen, task.idempotency, task.agent, task.replay
+    recorded = None if replay is None else replay.recorded_tools
     limits = None if frozen is None else frozen.plan.limits
     return {
         "id": task.id,
@@ -137,7 +143,7 @@ def submit_parameters(task: NewTask) -> dict[str, object]:
         "priority": task.priority,
         "key": None if key is None else key.key,
         "fingerprint": None if key is None else key.fingerprint,
-        "tools": [] if frozen is None else [tool.offer for tool in frozen.tool_set],
+        "tools": [tool.offer for tool in task.called_tools],
         "step_count": None if frozen is None else len(frozen.plan.steps),
         "max_queue_seconds": None if limits is None else limits.max_queue_seconds,
         "max_total_seconds": None if limits is None else limits.max_total_seconds,
@@ -147,7 +153,9 @@ def submit_parameters(task: NewTask) -> dict[str, object]:
         "tool_set": None if frozen is None else canonical_text(tool_set_json(frozen.tool_set)),
         "plan": None if frozen is None else canonical_text(frozen.plan.as_json()),
         "input": task.task_input,
-        "replay_of_task_id": None,
+        "replay_of_task_id": None if replay is None else replay.task_id,
+        "clock_at": None if replay is None else replay.clock_at,
+        "recorded_tools": None if recorded is None else sorted(recorded),
         "request_id": task.request_id,
         "traceparent": task.traceparent,
         "scheduled_at": task.scheduled_at,
@@ -203,6 +211,35 @@ def _report(row: ReportRow) -> dict[str, object]:
                 "term_reason": failure.reason,
             }
     return said
+
+
+def _replay(row: Row) -> ReplayOf | None:
+    if row["replay_of_task_id"] is None:
+        return None
+    recorded = row["recorded_tools"]
+    return ReplayOf(
+        task_id=row["replay_of_task_id"],
+        clock_at=row["clock_at"],
+        recorded_tools=None if recorded is None else frozenset(recorded),
+    )
+
+
+def _agent(row: Row) -> Agent | None:
+    if row["agent_id"] is None:
+        return None
+    return Agent(agent_id=row["agent_id"], max_concurrent_tasks=row["agent_limit"])
+
+
+def _step_failure(row: Row, *, tool: str | None) -> Failure | None:
+    if row["failure_code"] is None:
+        return None
+    return Failure(
+        code=FailureCode(row["failure_code"]),
+        message=row["failure_message"],
+        step=tool,
+        step_index=row["step_index"],
+        reason=row["failure_reason"],
+    )
 
 
 def _task_failure(row: Row) -> Failure | None:

@@ -10,6 +10,7 @@ from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc as service_grpc
 from libs.rpc.context import current_caller
 from services.scheduler import convert
 from services.scheduler.cancelling import CancelService
+from services.scheduler.replaying import ReplayService
 from services.scheduler.republishing import Republishing
 from services.scheduler.service import TaskService
 from services.scheduler.watching import WatchService
@@ -24,8 +25,10 @@ class SchedulerServicer(service_grpc.SchedulerServiceServicer):
         cancelling: CancelService,
         watching: WatchService,
         republishing: Republishing,
+        replaying: ReplayService,
     ) -> None:
         self._tasks = tasks
+        self._replaying = replaying
         self._cancelling = cancelling
         self._watching = watching
         self._republishing = republishing
@@ -35,6 +38,14 @@ class SchedulerServicer(service_grpc.SchedulerServiceServicer):
     ) -> service_pb.SubmitTaskResponse:
         submitted = await self._tasks.submit(current_caller(), convert.submission(request))
         return service_pb.SubmitTaskResponse(
+            task=convert.task_to_proto(submitted.task), replayed=submitted.replayed
+        )
+
+    async def ReplayTask(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.ReplayTaskRequest, _context: Any
+    ) -> service_pb.ReplayTaskResponse:
+        submitted = await self._replaying.replay(current_caller(), convert.replay_request(request))
+        return service_pb.ReplayTaskResponse(
             task=convert.task_to_proto(submitted.task), replayed=submitted.replayed
         )
 

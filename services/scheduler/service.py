@@ -34,6 +34,7 @@ from services.scheduler.model import (
     TracePart,
     Waiting,
 )
+from services.scheduler.replay_comparison import compare_with_original
 from services.scheduler.store import TaskStore
 from services.scheduler.trace_pages import EVENTS_PER_PAGE, open_step, step_ranges
 from services.scheduler.waiting import why_waiting
@@ -77,7 +78,7 @@ class TaskService:
         require_scope(caller, WRITE)
         admitted = admit(submission, now=self._clock.now())
         if admitted.idempotency is not None:
-            earlier = await self._replay(caller, admitted.idempotency, submission.wait_seconds)
+            earlier = await self.earlier(caller, admitted.idempotency, submission.wait_seconds)
             if earlier is not None:
                 return earlier
         planned = await self._planner.build(
@@ -89,19 +90,43 @@ class TaskService:
             test_mode=caller.mode == "test",
         )
         task = _new_task(self._new_id(), caller, submission, admitted, planned)
+        return await self.accept(caller, task, planned, wait_seconds=submission.wait_seconds)
+
+    async def accept(
+        self, caller: Caller, task: NewTask, planned: FrozenPlan | Failure, *, wait_seconds: float
+    ) -> Submitted:
+        """Store a new task, failed when nobody could plan it, and wait for its end as long as
+        asked; the one that its idempotency key names when another was faster.
+        """
         with self._signals.ended.flag(task.id) as flag:
             stored = await self._write(task, planned)
             if stored is None:
-                return await self._lost_race(caller, admitted, submission.wait_seconds)
-            if submission.wait_seconds > 0 and not stored.state.is_terminal:
-                end = self._clock.monotonic() + submission.wait_seconds
+                return await self._lost_race(caller, task.idempotency, wait_seconds)
+            if wait_seconds > 0 and not stored.state.is_terminal:
+                end = self._clock.monotonic() + wait_seconds
                 # The flag is older than the task: nothing can have been missed, so nothing is read
                 # yet.
                 if not self._signals.is_closing:
-                    await flag.wait(submission.wait_seconds)
+                    await flag.wait(wait_seconds)
                 left = max(0.0, end - self._clock.monotonic())
                 stored = await self._until_ended(stored.tenant_id, stored.id, flag, left)
             return Submitted(task=stored, replayed=False)
+
+    async def earlier(
+        self, caller: Caller, given: IdempotencyKey, wait_seconds: float
+    ) -> Submitted | None:
+        """The task that an idempotency key names already, None when it is free.
+
+        PawlError idempotency_key_reused when it stands for another request.
+        """
+        found = await self._store.read_key(caller.tenant_id, given.key)
+        if found is None:
+            return None
+        task_id, stored = found
+        check_same_request(given, stored_fingerprint=stored.fingerprint)
+        with self._signals.ended.flag(task_id) as flag:
+            task = await self._until_ended(caller.tenant_id, task_id, flag, wait_seconds)
+        return Submitted(task=task, replayed=True)
 
     async def get(self, caller: Caller, task_id: UUID, *, wait_seconds: float) -> StoredTask:
         """The task as it stands, or as it stands when it has ended or the time is up (at most 25
@@ -131,13 +156,16 @@ class TaskService:
         if head is None:
             raise no_such_task()
         waiting = await self.waiting(head)
+        comparison = await compare_with_original(self._store, head)
         first: StoredTask | None = head
         for after in range(0, head.seq, EVENTS_PER_PAGE):
             events = await self._store.events(
                 head.tenant_id, head.id, after=after, up_to=head.seq, limit=EVENTS_PER_PAGE
             )
-            yield TracePart(head=first, waiting=waiting, events=tuple(events))
-            first = waiting = None
+            yield TracePart(
+                head=first, waiting=waiting, comparison=comparison, events=tuple(events)
+            )
+            first = waiting = comparison = None
         tools = {tool.name: tool for tool in head.tool_set}
         if head.steps_closed:
             for begin, end in step_ranges(await self._store.step_sizes(head)):
@@ -160,33 +188,21 @@ class TaskService:
         TASKS.labels(stored.state.value).inc()
         log.debug("task stored", task_id=str(stored.id), state=stored.state.value)
         self._signals.committed()
-        if stored.state is TaskState.QUEUED and task.frozen is not None:
-            self._on_queued(tuple(tool.offer for tool in task.frozen.tool_set))
+        if stored.state is TaskState.QUEUED:
+            self._on_queued(tuple(tool.offer for tool in task.called_tools))
         return stored
 
     async def _lost_race(
-        self, caller: Caller, admitted: Admitted, wait_seconds: float
+        self, caller: Caller, key: IdempotencyKey | None, wait_seconds: float
     ) -> Submitted:
         """The loser of a key drops its plan and reads the winner: a new statement can see it."""
-        if admitted.idempotency is not None:
-            winner = await self._replay(caller, admitted.idempotency, wait_seconds)
+        if key is not None:
+            winner = await self.earlier(caller, key, wait_seconds)
             if winner is not None:
                 return winner
         # The key's 24 hours ended between the two statements: sent again, it is a new one.
         message = "the idempotency key has just expired; send it again"
         raise PawlError("unavailable", message, retry_after_seconds=1)
-
-    async def _replay(
-        self, caller: Caller, given: IdempotencyKey, wait_seconds: float
-    ) -> Submitted | None:
-        found = await self._store.read_key(caller.tenant_id, given.key)
-        if found is None:
-            return None
-        task_id, stored = found
-        check_same_request(given, stored_fingerprint=stored.fingerprint)
-        with self._signals.ended.flag(task_id) as flag:
-            task = await self._until_ended(caller.tenant_id, task_id, flag, wait_seconds)
-        return Submitted(task=task, replayed=True)
 
     async def _until_ended(
         self, tenant_id: UUID, task_id: UUID, flag: Wakeup, wait_seconds: float

@@ -119,6 +119,16 @@ class TaskStore:
             cursor = await connection.execute(QUERIES["events_between"], parameters)
             return [stored_event(row) for row in await cursor.fetchall()]
 
+    async def step_hashes(self, tenant_id: UUID, task_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+        """The hashes of the closed steps of tasks of the tenant, in order."""
+        parameters = {"ids": list(task_ids), "tenant_id": tenant_id}
+        hashes: dict[UUID, list[str]] = {task_id: [] for task_id in task_ids}
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(QUERIES["step_hashes"], parameters)
+            for row in await cursor.fetchall():
+                hashes[row["task_id"]].append(row["step_hash"])
+        return hashes
+
     async def republish_task(self, task_id: UUID) -> int | None:
         """Put every event of a task into the outbox once more; how many, None: no such task."""
         async with self._hot.connection() as connection:

@@ -14,6 +14,7 @@ from libs.pb.pawl.scheduler.v1 import task_pb2
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as work_pb
 from libs.rpc.convert import (
     failure_from_proto,
+    failure_to_proto,
     plan_to_proto,
     to_timestamp,
     tool_ref_from_proto,
@@ -30,6 +31,7 @@ from services.scheduler.model import (
     TaskEnd,
     Verdict,
 )
+from services.scheduler.replay_model import Recall, RecordedAnswer
 from services.scheduler.reports import MalformedReportError
 
 MAX_SLOTS = 1000
@@ -108,19 +110,55 @@ def assignment(task: Assigned) -> work_pb.Assignment:
         tenant_id=str(task.tenant_id),
         lease_token=task.lease_token,
         plan=plan_to_proto(task.plan),
-        tool_set=[tool_ref_to_proto(tool) for tool in task.tool_set],
+        tool_set=[
+            tool_ref_to_proto(tool)
+            for tool in task.tool_set
+            if tool.name not in task.recorded_tools
+        ],
         task_input_json=task.task_input,
         plan_hash=task.plan_hash,
         closed_output_json=task.closed_outputs,
         last_step_hash=task.last_step_hash,
         seconds_left=task.seconds_left,
-        created_at=to_timestamp(task.created_at),
+        created_at=to_timestamp(task.clock_at),
         mode=task.mode,
         traceparent=task.traceparent,
         request_id=task.request_id,
         tokens_used=task.tokens_used,
         cost_usd=task.cost_usd,
+        recorded_tools=[
+            tool_ref_to_proto(tool) for tool in task.tool_set if tool.name in task.recorded_tools
+        ],
     )
+
+
+def recall(message: work_pb.RecallStepRequest) -> Recall:
+    """What is asked of a record; PawlError validation_failed for what cannot be asked."""
+    task_id = parse_id(message.task_id)
+    if task_id is None:
+        raise field_error("validation_failed", "task_id", "it is not a UUID")
+    return Recall(
+        task_id=task_id,
+        lease_token=message.lease_token,
+        step_index=message.step_index,
+        input_sha256=message.input_sha256,
+    )
+
+
+def recalled(answer: RecordedAnswer, *, input_sha256: str) -> work_pb.RecallStepResponse:
+    """The recorded answer to a step with that input."""
+    response = work_pb.RecallStepResponse(of_task_id=str(answer.of_task_id))
+    if answer.input_sha256 is None:
+        response.recall = work_pb.RECALL_NOT_FINISHED
+    elif answer.input_sha256 != input_sha256:
+        response.recall = work_pb.RECALL_OTHER_INPUT
+    else:
+        response.recall = work_pb.RECALL_FOUND
+        if answer.output is not None:
+            response.output_json = answer.output
+        if answer.failure is not None:
+            response.failure.CopyFrom(failure_to_proto(answer.failure))
+    return response
 
 
 def work_response(

@@ -17,6 +17,7 @@ from services.scheduler.reports import MalformedReportError
 from services.scheduler.sweep_store import SweepStore
 from services.scheduler.work_messages import Incoming
 from services.scheduler.work_session import WorkSession, unavailable
+from services.scheduler.work_store import WorkStore
 
 SILENT_LEASES = 2
 """For how many leases a stream may be silent; executors say something every few seconds."""
@@ -27,9 +28,17 @@ log = get_logger(__name__)
 class WorkServicer(work_grpc.WorkServiceServicer):
     """pawl.scheduler.v1.WorkService."""
 
-    def __init__(self, dispatcher: Dispatcher, *, sweeps: SweepStore, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        sweeps: SweepStore,
+        work: WorkStore,
+        lease_seconds: float,
+    ) -> None:
         self._dispatcher = dispatcher
         self._sweeps = sweeps
+        self._work = work
         self._lease_seconds = lease_seconds
 
     async def JudgeBoots(  # noqa: D102 - named and described by the proto
@@ -39,6 +48,15 @@ class WorkServicer(work_grpc.WorkServiceServicer):
         return work_pb.JudgeBootsResponse(
             ended=map(str, judged.ended), unknown=map(str, judged.unknown)
         )
+
+    async def RecallStep(  # noqa: D102 - named and described by the proto
+        self, request: work_pb.RecallStepRequest, _context: Any
+    ) -> work_pb.RecallStepResponse:
+        asked = work_convert.recall(request)
+        answer = await self._work.recall(asked)
+        if answer is None:
+            raise PawlError("conflict", "no recorded replay runs under this lease token")
+        return work_convert.recalled(answer, input_sha256=asked.input_sha256)
 
     async def Work(  # noqa: D102 - named and described by the proto
         self, request_iterator: AsyncIterator[work_pb.WorkRequest], _context: Any

@@ -9,7 +9,8 @@ from libs.core.lifecycle import TaskState
 from libs.db.engine import Pool
 from libs.db.kept import KeptConnection
 from services.scheduler.model import Assigned, Claimed, Fate, Renewal, ReportRow, Stream, Verdict
-from services.scheduler.rows import assigned, report_parameters
+from services.scheduler.replay_model import Recall, RecordedAnswer
+from services.scheduler.rows import assigned, recorded_answer, report_parameters
 from services.scheduler.store import QUERIES
 
 
@@ -102,6 +103,18 @@ class WorkStore:
             )
             for row in written
         }
+
+    async def recall(self, asked: Recall) -> RecordedAnswer | None:
+        """What is on record of a step; None unless that recorded replay runs under that token."""
+        parameters = {
+            "id": asked.task_id,
+            "token": asked.lease_token,
+            "step_index": asked.step_index,
+        }
+        async with self._hot.connection() as connection:
+            cursor = await connection.execute(QUERIES["recall_step"], parameters)
+            row = await cursor.fetchone()
+        return None if row is None else recorded_answer(row)
 
     async def announce(self, channel: str, payload: str) -> None:
         """Notify the other schedulers; the payload must stay below 8,000 bytes."""

@@ -1,54 +1,82 @@
-"""Records runs anew: `python -m tests.determinism.record`, after a new version of a tool.
+"""Records runs: `python -m tests.determinism.record`, or with the names of single cases.
 
-Starts a Pawl of its own and writes `recorded/<name>.json` with the submission and its trace.
+Starts a Pawl of its own and writes `recorded/<name>.json` with the submission and its trace, by
+default of every case that has none. To record a case again, after a new version of a tool, name it.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from libs.cli.client import Client
+from libs.cli.client import Client, Refused
 from libs.cli.stack import running_stack
-from tests.e2e.tasks import CHAIN, FAILING, UNPLANNABLE, UNRESOLVED, run_and_trace
+from tests.determinism.submissions import SUBMISSIONS
+from tests.e2e.tasks import run_and_trace
 
 DIRECTORY = Path(__file__).parent / "recorded"
-SUBMISSIONS: dict[str, dict[str, Any]] = {
-    "chain": CHAIN,
-    "failing": FAILING,
-    "unresolved_reference": UNRESOLVED,
-    "unplannable": UNPLANNABLE,
-    "expression": {"task_definition": {"expression": "2**10 / 3"}},
-    "text": {
-        "task_definition": {
-            "text": "The kiln was lit at dawn. Forty bowls went in. Thirty-eight came out whole.",
-            "topic": "bowls",
-        }
-    },
-    "page": {
-        "task_definition": {
-            "html": "<h1>Tides</h1><p>High water at 04:12. <a href='/next'>Next day</a></p>"
-        }
-    },
-    "topic": {"task_definition": {"topic": "Summarize weekly release notes"}},
-}
+_NOT_OFFERED = frozenset({"unknown_tool", "tool_unavailable"})
 
 
-def record() -> None:
-    """Run every submission and write what came of it."""
+def recorded_runs() -> list[Path]:
+    """The files of all recorded runs."""
+    return sorted(DIRECTORY.glob("*.json"))
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """A recorded run: its submission and its trace."""
+    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return run
+
+
+def missing_tools(client: Client, trace: dict[str, Any]) -> list[str]:
+    """The exact tools of a trace that nobody offers there now."""
+    tools = client.pages("/v1/tools", {"limit": 200})
+    offered = {tool["digest"]: tool for tool in tools if tool["available"]}
+    return [
+        f"{name}@{version} (digest {digest[:12]})"
+        for name, version, digest in trace["verification"]["tool_set"]
+        if digest not in offered
+    ]
+
+
+def record(names: Iterable[str]) -> list[str]:
+    """Run these cases and write what came of them; those whose tools are not on offer."""
     DIRECTORY.mkdir(exist_ok=True)
+    refused = []
     with (
-        tempfile.TemporaryDirectory(prefix="pawl-record-") as name,
-        running_stack(Path(name) / "data") as stack,
+        tempfile.TemporaryDirectory(prefix="pawl-record-") as place,
+        running_stack(Path(place) / "data") as stack,
     ):
         client = Client(stack.server)
-        for title, submission in SUBMISSIONS.items():
-            run = {"submission": submission, "trace": run_and_trace(client, submission)}
+        for name in names:
+            submission = SUBMISSIONS[name]
+            try:
+                run = {"submission": submission, "trace": run_and_trace(client, submission)}
+            except Refused as error:
+                if error.code not in _NOT_OFFERED:
+                    raise
+                refused.append(f"{name}: {error}")
+                continue
             text = json.dumps(run, indent=1, ensure_ascii=False) + "\n"
-            (DIRECTORY / f"{title}.json").write_text(text, encoding="utf-8")
+            (DIRECTORY / f"{name}.json").write_text(text, encoding="utf-8")
+    return refused
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Record the named cases, or those that have no recording."""
+    unknown = sorted(set(arguments) - set(SUBMISSIONS))
+    if unknown:
+        sys.exit(f"no such case: {', '.join(unknown)}; there are {', '.join(SUBMISSIONS)}")
+    known = {path.stem for path in recorded_runs()}
+    refused = record(arguments or [name for name in SUBMISSIONS if name not in known])
+    if refused:
+        sys.exit("not recorded, because a tool is not on offer here:\n" + "\n".join(refused))
 
 
 if __name__ == "__main__":
-    record()
+    main(sys.argv[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,11 @@ import pytest
 
 from libs.cli.client import Client
 from libs.cli.stack import Stack, running_stack
+from libs.core.canonical import doubles
+from libs.core.comparison import Comparison, compare_blocks
+from libs.core.recorded_trace import read_trace
 from libs.core.verification import verify
+from tests.determinism.record import missing_tools, read_run, recorded_runs
 from tests.determinism.reimplementation import hashes_of, recorded_hashes
 from tests.e2e.tasks import (
     CHAIN,
@@ -25,7 +28,6 @@ from tests.stacks import StackEnvirons
 
 pytestmark = pytest.mark.e2e
 
-_RECORDED = Path(__file__).parents[1] / "determinism" / "recorded"
 _TEXT = {"task_definition": {"text": "One thing. Another thing follows it. A third ends it."}}
 _TOPIC = {"task_definition": {"topic": "Summarize weekly release notes"}, "max_steps": 12}
 
@@ -84,14 +86,35 @@ def test_hashes_and_traces_survive_a_restart(tmp_path: Path, environs: StackEnvi
     assert hashes(after) == hashes(before)
 
 
-@pytest.mark.parametrize("path", sorted(_RECORDED.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", recorded_runs(), ids=lambda path: path.stem)
 def test_a_recorded_run_still_verifies_and_gives_the_same_hashes(
     client: Client, path: Path
 ) -> None:
     """A failure here says that a tool, a plan or the recipe changed without a new version."""
-    recorded = json.loads(path.read_text(encoding="utf-8"))
+    recorded = read_run(path)
+    _need_tools(client, recorded["trace"])
 
     now = run_and_trace(client, recorded["submission"])
 
     assert verify(recorded["trace"]).holds
     assert hashes(now) == hashes(recorded["trace"])
+
+
+@pytest.mark.parametrize("path", recorded_runs(), ids=lambda path: path.stem)
+def test_the_frozen_plan_of_a_recorded_run_runs_to_the_same(client: Client, path: Path) -> None:
+    recorded = read_run(path)["trace"]
+    _need_tools(client, recorded)
+    # A trace spells the double 1e16 as an integer, which a submission may not.
+    block: Any = doubles(recorded["verification"])
+    frozen = {} if block["plan"] is None else {"plan": block["plan"]}
+
+    now = run_and_trace(client, {"task_definition": block["task_input"]} | frozen)
+
+    comparison = compare_blocks(read_trace(recorded).block, read_trace(now).block)
+    assert comparison == Comparison(matches=True, first_divergence=None)
+    assert hashes(now) == hashes(recorded)
+
+
+def _need_tools(client: Client, trace: dict[str, Any]) -> None:
+    if missing := missing_tools(client, trace):
+        pytest.skip(f"recorded with {', '.join(missing)}, which no executor offers here")

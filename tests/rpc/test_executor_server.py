@@ -56,7 +56,7 @@ from services.executor.server import ExecutorServer, make_server
 from services.executor.tools.tool import NewArtifact
 from services.executor.worker import Identity, Worker
 from tests.executor_world import TASK_ID, TENANT_ID, make_registry, make_service
-from tests.fake_scheduler import WORK, FakeScheduler
+from tests.fake_scheduler import METHODS, WORK, FakeScheduler
 from tests.waiting import eventually
 from tests.worker_world import make_order
 
@@ -122,13 +122,13 @@ class Mesh:
     async def start(self, keys: KeyRing) -> None:
         executor = frozenset({"executor"})
         parts: tuple[tuple[str, str, Any, object, tuple[str, ...]], ...] = (
-            ("scheduler", WORK, add_WorkServiceServicer_to_server, self.scheduler, ("Work",)),
+            ("scheduler", WORK, add_WorkServiceServicer_to_server, self.scheduler, METHODS),
             (
                 "planner",
                 PLANNER,
                 add_PlannerServiceServicer_to_server,
                 self.planner,
-                ("BuildPlan", "RegisterTools", "WithdrawTools", "ListTools"),
+                ("BuildPlan", "AdmitPlan", "RegisterTools", "WithdrawTools", "ListTools"),
             ),
             (
                 "artifact",

@@ -229,6 +229,7 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
         for method in operations
     } == {
         "POST /api/v1/tasks/execute",
+        "POST /api/v1/tasks/{task_id}/replay",
         "GET /api/v1/tasks/{task_id}",
         "GET /api/v1/tasks/{task_id}/trace",
         "GET /api/v1/tasks/{task_id}/events",

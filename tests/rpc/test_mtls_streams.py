@@ -31,12 +31,15 @@ WORK = "pawl.scheduler.v1.WorkService"
 RING = KeyRing.generate()
 ACCESS = {
     f"/{TASKS}/SubmitTask": frozenset({"gateway"}),
+    f"/{TASKS}/ReplayTask": frozenset({"caller"}),
     f"/{TASKS}/GetTask": frozenset({"caller"}),
     f"/{TASKS}/CancelTask": frozenset({"caller"}),
     f"/{TASKS}/GetTrace": frozenset({"executor"}),
     f"/{TASKS}/WatchEvents": frozenset({"anyone"}),
     f"/{TASKS}/RepublishEvents": frozenset({"caller"}),
     f"/{WORK}/Work": frozenset({"executor"}),
+    f"/{WORK}/JudgeBoots": frozenset({"executor"}),
+    f"/{WORK}/RecallStep": frozenset({"executor"}),
 }
 TENANT = UUID("01900000-0000-7000-8000-000000000001")
 
@@ -49,6 +52,12 @@ class Tasks(pb_grpc.SchedulerServiceServicer):
     ) -> pb.SubmitTaskResponse:
         del request, context
         return pb.SubmitTaskResponse(replayed=True)
+
+    async def ReplayTask(
+        self, request: pb.ReplayTaskRequest, context: object
+    ) -> pb.ReplayTaskResponse:
+        del request, context
+        return pb.ReplayTaskResponse()
 
     async def GetTask(self, request: pb.GetTaskRequest, context: object) -> pb.GetTaskResponse:
         del request, context

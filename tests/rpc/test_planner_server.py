@@ -318,3 +318,50 @@ def _port(log: Path) -> int:
         if event["event"] == "serving":
             return int(event["port"])
     return 0
+
+
+async def test_a_frozen_plan_is_admitted_as_long_as_its_tools_are_offered(world: World) -> None:
+    await world.register()
+    planned = (await world.build({}, make_plan(step(1), step(2, "http_request")))).planned
+    asked: dict[str, Any] = {"plan": planned.plan, "tool_set": planned.tool_set, "tier": TIER}
+
+    live = await world.scheduler.AdmitPlan(pb.AdmitPlanRequest(**asked))
+    recorded = await world.scheduler.AdmitPlan(pb.AdmitPlanRequest(**asked, recorded=True))
+    await world.register(MATH)
+    still = await world.scheduler.AdmitPlan(pb.AdmitPlanRequest(**asked, recorded=True))
+    with pytest.raises(PawlError) as gone:
+        await world.scheduler.AdmitPlan(pb.AdmitPlanRequest(**asked))
+
+    assert list(live.recorded_tools) == []
+    assert list(recorded.recorded_tools) == list(still.recorded_tools) == ["http_request"]
+    assert gone.value.code == "tool_unavailable"
+    assert [error.field for error in gone.value.errors] == ["plan.steps[1].tool"]
+    assert "http_request@1.0.0" in gone.value.message
+
+
+async def test_a_frozen_plan_above_todays_tier_is_refused_by_name(world: World) -> None:
+    await world.register()
+    planned = (await world.build({}, make_plan(step(1)))).planned
+    tier = plan_pb2.Limits(max_steps=8, max_total_seconds=60, max_queue_seconds=3600)
+    request = pb.AdmitPlanRequest(plan=planned.plan, tool_set=planned.tool_set, tier=tier)
+
+    with pytest.raises(PawlError) as refused:
+        await world.scheduler.AdmitPlan(request)
+
+    assert refused.value.code == "limit_exceeded"
+    assert refused.value.message.startswith(
+        "plan.limits.max_steps: 12 is above what this tier allows now; the most is 8"
+    )
+
+
+@pytest.mark.parametrize("missing", ["plan", "tool_set", "tier"])
+async def test_what_is_no_frozen_plan_is_not_admitted(world: World, missing: str) -> None:
+    await world.register()
+    planned = (await world.build({}, make_plan(step(1)))).planned
+    parts: dict[str, Any] = {"plan": planned.plan, "tool_set": planned.tool_set, "tier": TIER}
+    del parts[missing]
+
+    with pytest.raises(PawlError) as refused:
+        await world.scheduler.AdmitPlan(pb.AdmitPlanRequest(**parts))
+
+    assert refused.value.code == "validation_failed"

@@ -27,6 +27,7 @@ NAME = "pawl.planner.v1.PlannerService"
 RING = KeyRing.generate()
 ACCESS = {
     f"/{NAME}/BuildPlan": frozenset({"scheduler"}),
+    f"/{NAME}/AdmitPlan": frozenset({"scheduler"}),
     f"/{NAME}/RegisterTools": frozenset({"executor"}),
     f"/{NAME}/WithdrawTools": frozenset({"anyone"}),
     f"/{NAME}/ListTools": frozenset({"caller"}),
@@ -64,6 +65,12 @@ class Planner(planner_grpc.PlannerServiceServicer):
         if said == "hang":
             await self.release.wait()
         return planner_pb.BuildPlanResponse()
+
+    async def AdmitPlan(
+        self, request: planner_pb.AdmitPlanRequest, context: object
+    ) -> planner_pb.AdmitPlanResponse:
+        del request, context
+        return planner_pb.AdmitPlanResponse()
 
     async def RegisterTools(
         self, request: planner_pb.RegisterToolsRequest, context: object

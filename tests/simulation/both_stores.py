@@ -32,6 +32,7 @@ from services.scheduler.model import (
     Stream,
     Verdict,
 )
+from services.scheduler.replay_model import Recall, ReplayOf
 from services.scheduler.sweep_store import MOST_TASKS
 from tests.scheduler_world import MATH, WAIT, make_plan
 from tests.simulation.compared_rows import (
@@ -41,7 +42,7 @@ from tests.simulation.compared_rows import (
     without_moments,
 )
 from tests.simulation.sweep_statements import Statements
-from tests.simulation.tables import S
+from tests.simulation.tables import BEGINNING, S
 from tests.store.scheduler_rows import LEASE_SECONDS, Stores, make_stream, make_task, row
 
 TENANTS = (UUID(int=0xA1), UUID(int=0xA2))
@@ -127,7 +128,9 @@ class BothStores:
             await self.owner.execute(statement.encode(), {"by": by})
 
     async def submit(self, **said: Any) -> None:
-        """Store a task: `tenant`, `tool`, `agent` as numbers, `scheduled_in` seconds."""
+        """Store a task: `tenant`, `tool`, `agent` as numbers, `scheduled_in` seconds; it `replays`
+        an earlier one.
+        """
         self.ids += 1
         scheduled_in = said.pop("scheduled_in")
         task = self._task(**said)
@@ -146,6 +149,7 @@ class BothStores:
         tool: int,
         limit: int | None,
         agent: tuple[int, int | None] | None,
+        replays: tuple[int, frozenset[str] | None] | None,
         **changes: Any,
     ) -> NewTask:
         task = make_task(
@@ -162,7 +166,13 @@ class BothStores:
         if task.frozen is None:
             return task
         plan = make_plan(steps, tool=(MATH, WAIT)[tool], limits=LIMITS)
-        return replace(task, frozen=replace(task.frozen, plan=plan))
+        task = replace(task, frozen=replace(task.frozen, plan=plan))
+        if replays is None or not self.tasks:
+            return task
+        original, recorded = _nth(self.tasks, replays[0]), replays[1]
+        self.marks["replayed " + ("live" if recorded is None else "recorded")] += 1
+        of = ReplayOf(task_id=original.id, clock_at=BEGINNING, recorded_tools=recorded)
+        return replace(task, replay=of)
 
     async def _scheduled(self, task: NewTask, scheduled_in: float | None) -> NewTask:
         await self._shift(0)
@@ -248,6 +258,33 @@ class BothStores:
             self.marks[f"{fate.verdict} {fate.ended or 'goes on'}"] += 1
             if fate.verdict in {Verdict.OK, Verdict.LATE}:
                 self.written.append(written)
+
+    async def recall(self, which: int, *, step: int, off: int) -> None:
+        """What is on record of a step of a replay; `off`: under a token that is not its own."""
+        if not self.assigned:
+            return
+        await self._shift(0)
+        _, task = _nth(self.assigned, which)
+        token = self.memory.tasks[task.task_id].lease_token + off
+        asked = Recall(
+            task_id=task.task_id, lease_token=token, step_index=step, input_sha256="0" * 64
+        )
+        answer = self.memory.recall(asked)
+        assert answer == await self.real.work.recall(asked)
+        known = "nothing" if answer is None else "a step" if answer.input_sha256 else "no step"
+        self.marks[f"recalled {known}"] += 1
+
+    async def replay(self, stream: int) -> None:
+        """Replay the youngest task that has closed a step, by whoever claims next; recall it."""
+        places = range(len(self.tasks))
+        known = [n for n in places if self.memory.steps.get(_nth(self.tasks, n).id)]
+        if not known:
+            return
+        said = {"tenant": 0, "steps": 1, "tool": 0, "limit": None, "agent": None, "priority": 7}
+        replays = (known[0], frozenset({"math"}))
+        await self.submit(**said, key=None, planned=True, scheduled_in=None, replays=replays)
+        await self.on_stream("claim", stream, slots=1)
+        await self.recall(0, step=1, off=0)
 
     async def cancel(self, which: int, *, tenant: int) -> None:
         """Cancel a task, perhaps for the wrong tenant; read it."""

@@ -36,6 +36,7 @@ from services.scheduler.model import (
     StoredTask,
     Stream,
 )
+from services.scheduler.replay_model import Recall, RecordedAnswer
 from services.scheduler.store import TaskStore
 from services.scheduler.sweep_store import MOST_TASKS, SweepStore, Swept
 from services.scheduler.work_store import WorkStore
@@ -180,6 +181,10 @@ class MemoryWorkStore(WorkStore):
         """As WorkStore.report."""
         del writer
         return await self._pool.run(lambda: self._sql.report(rows))
+
+    async def recall(self, asked: Recall) -> RecordedAnswer | None:
+        """As WorkStore.recall."""
+        return await self._pool.run(lambda: self._sql.recall(asked))
 
     async def announce(self, channel: str, payload: str) -> None:
         """As WorkStore.announce."""

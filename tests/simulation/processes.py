@@ -16,6 +16,7 @@ from libs.core.tool_spec import ToolRef, ToolSpec
 from services.executor.boot import Boot
 from services.executor.service import ExecutorService
 from services.executor.step_runner import StepRunner
+from services.executor.tools.recorded import RecordedAnswer
 from services.executor.tools.registry import ToolRegistry
 from services.executor.tools.tool import NewArtifact, ToolContext
 from services.executor.worker import Identity, Worker
@@ -151,7 +152,9 @@ class SimulatedScheduler:
             new_id=ids.new,
         )
         self.cancels = CancelService(tasks, signals=self.signals, clock=clock)
-        self._servicer = WorkServicer(self.dispatcher, sweeps=sweeps, lease_seconds=LEASE_SECONDS)
+        self._servicer = WorkServicer(
+            self.dispatcher, sweeps=sweeps, work=work, lease_seconds=LEASE_SECONDS
+        )
         self._stop = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self.serving = world.loop.create_task(self._serve(), context=self.process.context.copy())
@@ -198,6 +201,16 @@ class NoArtifacts:
         raise NotImplementedError
 
 
+class NoRecordings:
+    """Nothing is replayed from a record."""
+
+    async def recall(
+        self, *, task_id: UUID, lease_token: int, step_index: int, input_sha256: str
+    ) -> RecordedAnswer:
+        """As Recordings.recall."""
+        raise NotImplementedError
+
+
 class SimulatedExecutor:
     """One life of an executor process."""
 
@@ -212,7 +225,9 @@ class SimulatedExecutor:
         self._ids = ids
         clock = VirtualClock(world.loop)
         runner = StepRunner(artifacts=NoArtifacts(), clock=clock)
-        service = self.service(ToolRegistry([self]), runner=runner, clock=clock)
+        service = self.service(
+            ToolRegistry([self]), runner=runner, recordings=NoRecordings(), clock=clock
+        )
         self.boots: set[UUID] = set()
         """Every boot under which it has held tasks."""
         self._boot = Boot(self._new_boot)

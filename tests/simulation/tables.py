@@ -67,6 +67,8 @@ class TaskRow:
     failure_step_index: int | None = None
     task_hash: str | None = None
     replay_of_task_id: UUID | None = None
+    clock_at: datetime | None = None
+    recorded_tools: list[str] | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -105,8 +107,11 @@ class StepRow:
     step_index: int
     status: str
     step_hash: str
+    resolved_input: str
     output: str | None
     failure_code: str | None
+    failure_message: str | None
+    failure_reason: str | None
 
 
 @dataclass(kw_only=True)

@@ -18,6 +18,7 @@ COPIED = (
     *("id", "tenant_id", "mode", "priority", "input", "request_id", "traceparent"),
     *("plan", "plan_hash", "planned_by", "planner_note", "step_count", "tool_set"),
     *("scheduled_at", "max_total_seconds", "tenant_limit", "agent_id", "agent_limit"),
+    *("replay_of_task_id", "clock_at", "recorded_tools"),
 )
 """Columns that a new task has from its statement as they are."""
 

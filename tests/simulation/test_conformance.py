@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
@@ -28,6 +28,7 @@ MOST_ROWS = 3
 # No sum of 14 of them comes near the 3, 5 and 10 seconds, nor the three quarters, that decide.
 STEPS_OF_TIME = (0.05, 0.05, 0.05, 2.05, 2.05, 4.05, 6.05, 11.05)
 FEW = st.integers(0, 3)
+RECORDED = (frozenset[str](), frozenset({"math"}), frozenset({"math", "wait"}))
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ submits = operation(
     priority=st.sampled_from((0, 0, 0, 5)),
     key=maybe(st.sampled_from(("k1", "k2"))),
     planned=st.sampled_from((True, True, True, True, False)),
-    scheduled_in=maybe(st.sampled_from((-3.0, 4.0, 9.0))),
+    scheduled_in=maybe(st.sampled_from((-3.0, 4.0, 4.0, 9.0))),
+    replays=maybe(st.tuples(FEW, maybe(st.sampled_from(RECORDED)))),
 )
 hellos = operation("hello", st.integers(0, 1), again=maybe(FEW), tools=FEW, slots=st.integers(1, 3))
 claims = operation("on_stream", st.just("claim"), FEW, slots=st.integers(1, 3))
@@ -104,13 +106,17 @@ others = [
     operation("advance", st.sampled_from(STEPS_OF_TIME)),
     operation("sweep_in_the_future", st.sampled_from((2.475, 6.475))),
 ]
+replays = [
+    operation("replay", FEW),
+    operation("recall", FEW, step=st.integers(1, 2), off=st.sampled_from((0, 0, 0, 1))),
+]
 # Not one_of: it takes each only once.
 operations = st.sampled_from(
-    [submits, hellos, *(3 * [claims]), *(9 * [reports]), *(2 * others)]
+    [submits, hellos, *(3 * [claims]), *(9 * [reports]), *(2 * others), *replays]
 ).flatmap(lambda chosen: chosen)
 
 
-def first(tenant: int) -> Operation:
+def first(tenant: int, **changes: Any) -> Operation:
     """A task that anybody may run at once."""
     said = {
         "steps": 1 + tenant,
@@ -119,8 +125,10 @@ def first(tenant: int) -> Operation:
         "agent": None,
         "priority": 0,
         "scheduled_in": None,
+        "replays": None,
     }
-    return Operation("submit", (), said | {"tenant": tenant, "key": None, "planned": True})
+    said |= {"tenant": tenant, "key": None, "planned": True}
+    return Operation("submit", (), said | changes)
 
 
 def stream(executor: int) -> Operation:
@@ -135,6 +143,7 @@ MARKS = (
     *("hello ended 1", "renewal in_time", "renewal after_lapse", "renewal refused", "paused"),
     *("boot ended", "cancel cancelled", "cancel running", "due settled failed TIMEOUT"),
     *("lost settled failed EXECUTOR_LOST", "lost settled running None"),
+    *("replayed live", "replayed recorded", "recalled nothing", "recalled a step"),
 )
 """What has to happen in a run, else it has compared too little."""
 
@@ -144,6 +153,18 @@ BEGINNING = [
     Operation("on_stream", ("claim", 0), {"slots": 2}),
     Operation("on_stream", ("claim", 1), {"slots": 2}),
 ]
+
+RARE = [
+    first(0, scheduled_in=4.0),
+    Operation("advance", (4.05,), {}),
+    Operation("queue_due", (), {}),
+    Operation("report", (0,), {"off": 0, "parts": {"begins": 1}}),
+    Operation("report", (0,), {"off": 0, "parts": {"closes": 1}}),
+    Operation("replay", (0,), {}),
+    Operation("advance", (11.05,), {}),
+    Operation("on_stream", ("renew", 0), {}),
+]
+"""What drawing comes upon too seldom."""
 
 
 @pytest.fixture
@@ -169,6 +190,7 @@ async def both(database: Database) -> AsyncIterator[BothStores]:
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+@example(sequence=RARE)
 @given(sequence=st.lists(operations, min_size=25, max_size=MOST_OPERATIONS))
 async def test_memory_answers_what_postgresql_answers(
     both: BothStores, sequence: list[Operation]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,8 @@ from uuid import UUID
 from libs.core.errors import Failure
 from libs.core.lifecycle import TaskState
 from services.scheduler.model import Assigned, Claimed, Fate, Renewal, ReportRow, Stream, Verdict
-from services.scheduler.rows import assigned
+from services.scheduler.replay_model import Recall, RecordedAnswer
+from services.scheduler.rows import assigned, recorded_answer
 from tests.simulation.tables import BootRow, Grant, S, StepRow, Tables, TaskRow
 
 DUE_GRACE = timedelta(seconds=0.75)
@@ -226,6 +228,27 @@ class WorkStatements(Tables):
         )
         return closes_wrong or begins_wrong or ends_wrong
 
+    def recall(self, asked: Recall) -> RecordedAnswer | None:
+        """What the original of a replay came to in a step; None unless that replay runs."""
+        task = self.tasks.get(asked.task_id)
+        if (
+            task is None
+            or task.lease_token != asked.lease_token
+            or task.state is not S.RUNNING
+            or task.boot_id is None
+            or task.recorded_tools is None
+            or task.replay_of_task_id is None
+        ):
+            return None
+        steps = self.steps.get(task.replay_of_task_id, ())
+        step = next((step for step in steps if step.step_index == asked.step_index), None)
+        columns: dict[str, Any] = dict.fromkeys(StepRow.__dataclass_fields__)
+        columns |= {} if step is None else vars(step)
+        sha256 = None if step is None else hashlib.sha256(step.resolved_input.encode()).hexdigest()
+        return recorded_answer(
+            columns | {"replay_of_task_id": task.replay_of_task_id, "input_sha256": sha256}
+        )
+
     def _write(self, task: TaskRow, row: ReportRow, *, is_late: bool) -> TaskState | None:
         """Carry a report out; a late one closes its step and ends the task as cancelled."""
         report, at = row.report, self.moment(task)
@@ -290,8 +313,11 @@ def _closed_step(row: ReportRow, *, tool: str | None) -> tuple[StepRow, dict[str
         step_index=closed.step_index,
         status=status,
         step_hash=closed.step_hash,
+        resolved_input=closed.resolved_input,
         output=closed.output,
         failure_code=code,
+        failure_message=None if closed.failure is None else closed.failure.message,
+        failure_reason=None if closed.failure is None else closed.failure.reason,
     )
     said = {
         "step_index": closed.step_index,

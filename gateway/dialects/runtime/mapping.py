@@ -23,6 +23,7 @@ from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
 from libs.rpc.convert import from_timestamp, to_timestamp
 
 EXECUTE_PATH = "/api/v1/tasks/execute"
+REPLAY_PATH = "/api/v1/tasks/{task_id}/replay"
 MAX_STEPS = 2**31 - 1
 MAX_PRIORITY = 1000
 
@@ -47,6 +48,8 @@ WAIT_REASONS = {
     task_pb2.WAIT_REASON_TURN: "turn",
 }
 """Why a task waits, in the core's own words."""
+MODES = {task_pb2.REPLAY_MODE_LIVE: "live", task_pb2.REPLAY_MODE_RECORDED: "recorded"}
+"""How a task is replayed."""
 
 _FIELDS = {
     "task_input_json": "task_definition",
@@ -93,6 +96,30 @@ def submission(body: dict[str, Json], options: Options) -> scheduler_service_pb2
         scheduled_at=None if scheduled_at is None else to_timestamp(scheduled_at),
         idempotency_key=key,
         request_fingerprint=fingerprint("POST", EXECUTE_PATH, body) if key is not None else "",
+        wait_seconds=options.wait_seconds,
+    )
+
+
+def replay(
+    body: dict[str, Json], task_id: str, options: Options
+) -> scheduler_service_pb2.ReplayTaskRequest:
+    """The request that a body of replay means; an empty one means live.
+
+    Raises PawlError: validation_failed, unknown_field (422).
+    """
+    members = Members(body)
+    mode = members.word("mode", allowed=MODES.values())
+    members.check()
+    key = options.idempotency_key
+    path = REPLAY_PATH.format(task_id=task_id)
+    return scheduler_service_pb2.ReplayTaskRequest(
+        task_id=task_id,
+        mode=next(
+            (value for value, word in MODES.items() if word == mode),
+            task_pb2.REPLAY_MODE_UNSPECIFIED,
+        ),
+        idempotency_key=key,
+        request_fingerprint=fingerprint("POST", path, body) if key is not None else "",
         wait_seconds=options.wait_seconds,
     )
 

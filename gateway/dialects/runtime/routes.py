@@ -9,12 +9,13 @@ from fastapi import APIRouter, Path, Request, Response
 
 from gateway.answers import json_answer
 from gateway.body import read_body
-from gateway.call import open_call
+from gateway.call import Call, open_call
 from gateway.dialects.runtime import mapping, schemas, streams, trace
 from gateway.events import event_stream, frames_of, last_event_id, watch
 from gateway.idempotency import HEADER, REPLAYED_HEADER, parse_key
 from gateway.openapi import BODY_REFUSALS, IDEMPOTENCY_KEY, LAST_EVENT_ID, REFUSALS, WAIT, reads
 from gateway.openapi import event_stream as documented_stream
+from gateway.optional_body import read_optional_body
 from gateway.query import wait_seconds_of
 from gateway.route import Route
 from gateway.tasks import TERMINAL, task_id_of
@@ -43,18 +44,35 @@ async def execute_task(request: Request) -> Response:
     `wait` seconds. The same Idempotency-Key and body give the same task.
     """
     call = await open_call(request, query=("wait",))
-    wait = wait_seconds_of(call.query)
-    key = request.headers.get(HEADER)
-    options = mapping.Options(
-        wait_seconds=wait, idempotency_key=None if key is None else parse_key(key)
-    )
+    options = _options(request, call)
     asked = await read_body(request, partial(mapping.submission, options=options))
     with caller_token(call.token), mapping.in_this_dialect():
-        said = await call.clients.scheduler.SubmitTask(asked, timeout=wait + CALL_SECONDS)
-    answer = mapping.execution(
-        said.task, version=call.gateway.version, now=call.gateway.clock.now()
-    )
-    return json_answer(answer, headers={REPLAYED_HEADER: "true"} if said.replayed else None)
+        timeout = options.wait_seconds + CALL_SECONDS
+        said = await call.clients.scheduler.SubmitTask(asked, timeout=timeout)
+    return _accepted(call, said)
+
+
+@router.post(
+    mapping.REPLAY_PATH,
+    summary="Replay a task",
+    response_model=schemas.Execution,
+    responses=BODY_REFUSALS,
+    openapi_extra=reads(WAIT, IDEMPOTENCY_KEY, body=schemas.ReplayRequest, is_body_required=False),
+)
+async def replay_task(request: Request, task_id: TaskId) -> Response:
+    """Make a new task with the plan, input, limits, tools and clock of one that has ended, and
+    answer as execute does. The trace of the new task says whether it came to the same. A task that
+    has not ended, or was never planned, is 409.
+    """
+    call = await open_call(request, query=("wait",))
+    options = _options(request, call)
+    known = task_id_of(task_id)
+    parse = partial(mapping.replay, task_id=known, options=options)
+    asked = await read_optional_body(request, parse)
+    with caller_token(call.token), mapping.in_this_dialect():
+        timeout = options.wait_seconds + CALL_SECONDS
+        said = await call.clients.scheduler.ReplayTask(asked, timeout=timeout)
+    return _accepted(call, said)
 
 
 @router.get(
@@ -118,3 +136,23 @@ async def follow_task(request: Request, task_id: TaskId) -> Response:
     return event_stream(
         request, frames_of(call, stream, as_frame=streams.task_frame, is_last=streams.is_last)
     )
+
+
+def _options(request: Request, call: Call) -> mapping.Options:
+    """What comes beside the body of a create."""
+    wait = wait_seconds_of(call.query)
+    key = request.headers.get(HEADER)
+    return mapping.Options(
+        wait_seconds=wait, idempotency_key=None if key is None else parse_key(key)
+    )
+
+
+def _accepted(
+    call: Call,
+    said: scheduler_service_pb2.SubmitTaskResponse | scheduler_service_pb2.ReplayTaskResponse,
+) -> Response:
+    """The answer to a create."""
+    answer = mapping.execution(
+        said.task, version=call.gateway.version, now=call.gateway.clock.now()
+    )
+    return json_answer(answer, headers={REPLAYED_HEADER: "true"} if said.replayed else None)

@@ -24,6 +24,7 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 Status = Literal["created", "planned", "queued", "running", "succeeded", "failed"]
+ReplayMode = Literal["live", "recorded"]
 StepStatus = Literal["running", "succeeded", "failed", "interrupted"]
 Time = Annotated[
     str,
@@ -45,6 +46,12 @@ FAILURE: dict[str, Any] = {
     "code": "TOOL_ERROR",
     "message": "division by zero; step 1 had no effect, no later step was executed",
     "reason": "MATH_DOMAIN",
+}
+DIVERGENCE: dict[str, Any] = {
+    "step_index": 1,
+    "field": "output",
+    "original": {"result": 2},
+    "replayed": {"result": 3},
 }
 QUEUE: dict[str, Any] = {
     "reason": "no_slot",
@@ -113,6 +120,24 @@ class ExecuteRequest(BaseModel):
             Field(
                 description="Not before this time, at most 366 days ahead; until then the task is"
                 " planned. At once when it is absent or past."
+            ),
+        ]
+    ] = ABSENT
+
+
+class ReplayRequest(BaseModel):
+    """How to replay a task."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"mode": "recorded"}, {}]}
+    )
+    mode: Optional[
+        Annotated[
+            ReplayMode,
+            Field(
+                description="live (when absent): every step runs again. recorded: steps whose tool"
+                " reaches the network or a model are answered from the original's record; such a"
+                " step fails with reason RECORDING_MISSING when its input is not the recorded one."
             ),
         ]
     ] = ABSENT
@@ -270,6 +295,53 @@ class Summary(BaseModel):
     retry_count: int = Field(description="Always 0: nothing is retried.")
 
 
+class Divergence(BaseModel):
+    """The first thing in which a replay differs from its original, in the order of the run."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DIVERGENCE]})
+    step_index: int | None = Field(description="Null: no single step, but the whole task differs.")
+    field: Literal[
+        "plan_hash",
+        "tool",
+        "resolved_input",
+        "output",
+        "status",
+        "failure_code",
+        "state",
+        "step_hash",
+    ] = Field(description="step_hash: the hashes differ, and nothing that they cover.")
+    original: Any = Field(
+        description="The original's value; null: there is none. One of more than 2 KiB is replaced"
+        " by $truncated, size_bytes, sha256 (both of its canonical form), excerpt and excerpt_at:"
+        " the part around the first difference, and where it begins."
+    )
+    replayed: Any = Field(description="The replay's value, likewise.")
+
+
+class Replay(BaseModel):
+    """A replay beside its original."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "of_task_id": TASK_ID,
+                    "mode": "live",
+                    "matches": False,
+                    "first_divergence": DIVERGENCE,
+                }
+            ]
+        }
+    )
+    of_task_id: Id
+    mode: ReplayMode
+    matches: bool | None = Field(
+        description="Whether all hashes are the same; null while nothing differs and the replay has"
+        " not ended."
+    )
+    first_divergence: Divergence | None
+
+
 class VerifiedStep(BaseModel):
     """What a step's hash is computed from."""
 
@@ -314,5 +386,6 @@ class Trace(BaseModel):
     steps: list[StepRecord]
     plan_validation_failures: list[dict[str, Any]]
     runtime_schema_failures: list[dict[str, Any]]
+    replay: Replay | None = Field(description="Null unless the task is a replay.")
     summary: Summary
     verification: Verification

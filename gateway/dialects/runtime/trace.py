@@ -11,6 +11,7 @@ import orjson
 
 from gateway.answers import embedded, stamp
 from gateway.dialects.runtime.mapping import (
+    MODES,
     STATES,
     STATUSES,
     failure,
@@ -44,6 +45,7 @@ class TraceRecord:
     """All pages of a trace."""
 
     task: task_pb2.Task
+    replay: trace_pb2.Replay | None
     tools: Sequence[Sequence[str]]
     events: Sequence[task_pb2.TaskEvent]
     steps: Sequence[trace_pb2.StepRecord]
@@ -62,7 +64,14 @@ def collected(pages: Iterable[trace_pb2.TracePage]) -> TraceRecord:
     if len(heads) != 1:
         raise ValueError(f"a trace has one head; this one has {len(heads)}")
     tools = sorted([tool.name, tool.version, tool.digest] for tool in heads[0].tool_set)
-    return TraceRecord(task=heads[0].task, tools=tools, events=events, steps=steps)
+    head = heads[0]
+    return TraceRecord(
+        task=head.task,
+        replay=head.replay if head.HasField("replay") else None,
+        tools=tools,
+        events=events,
+        steps=steps,
+    )
 
 
 def trace_record(trace: TraceRecord, *, version: str) -> dict[str, Any]:
@@ -88,6 +97,7 @@ def trace_record(trace: TraceRecord, *, version: str) -> dict[str, Any]:
         "runtime_schema_failures": [
             wrong for step in trace.steps for wrong in _schema_failures(step)
         ],
+        "replay": None if trace.replay is None else _replay(trace.replay),
         "summary": _summary(trace),
         "verification": _verification(trace),
     }
@@ -109,6 +119,24 @@ def event_record(
         "payload": payload,
         "created_at": at,
         "seq": event.seq,
+    }
+
+
+def _replay(replay: trace_pb2.Replay) -> dict[str, Any]:
+    """A replay beside its original."""
+    first = replay.first_divergence
+    return {
+        "of_task_id": replay.of_task_id,
+        "mode": MODES[replay.mode],
+        "matches": replay.matches if replay.HasField("matches") else None,
+        "first_divergence": {
+            "step_index": first.step_index if first.HasField("step_index") else None,
+            "field": first.field,
+            "original": embedded(first.original_json),
+            "replayed": embedded(first.replayed_json),
+        }
+        if replay.HasField("first_divergence")
+        else None,
     }
 
 

@@ -58,7 +58,7 @@ def make_assigned(*, closed: int = 0, is_step_open: bool = False) -> Assigned:
         closed_outputs=("1",) * closed,
         last_step_hash="",
         seconds_left=1.0,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        clock_at=datetime(2026, 1, 1, tzinfo=UTC),
         mode="live",
         traceparent="",
         request_id="",

@@ -142,6 +142,74 @@ class FrozenPlan(_message.Message):
 Global___FrozenPlan: _TypeAlias = FrozenPlan  # noqa: Y015
 
 @_typing.final
+class AdmitPlanRequest(_message.Message):
+    """A frozen plan that is to run once more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    TOOL_SET_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    TEST_MODE_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    test_mode: _builtins.bool
+    """Optional. True: for a test key, for which network and model tools are refused. Unset: false."""
+    recorded: _builtins.bool
+    """Optional. True: tools that reach the network or a model are not called, so they need not be on offer. Unset: false."""
+    @_builtins.property
+    def plan(self) -> _plan_pb2.Plan:
+        """Required. The frozen plan."""
+
+    @_builtins.property
+    def tool_set(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.ToolRef]:
+        """Required. Its tool set."""
+
+    @_builtins.property
+    def tier(self) -> _plan_pb2.Limits:
+        """Required. What the account's tier allows now. Unset fields: unlimited."""
+
+    def __init__(
+        self,
+        *,
+        plan: _plan_pb2.Plan | None = ...,
+        tool_set: _abc.Iterable[_plan_pb2.ToolRef] | None = ...,
+        tier: _plan_pb2.Limits | None = ...,
+        test_mode: _builtins.bool = ...,
+        recorded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "tier", b"tier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "recorded", b"recorded", "test_mode", b"test_mode", "tier", b"tier", "tool_set", b"tool_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdmitPlanRequest: _TypeAlias = AdmitPlanRequest  # noqa: Y015
+
+@_typing.final
+class AdmitPlanResponse(_message.Message):
+    """It may."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_TOOLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recorded_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tools of the plan that are not called, by name; empty unless recorded."""
+
+    def __init__(
+        self,
+        *,
+        recorded_tools: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recorded_tools", b"recorded_tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdmitPlanResponse: _TypeAlias = AdmitPlanResponse  # noqa: Y015
+
+@_typing.final
 class RegisterToolsRequest(_message.Message):
     """One executor's offer."""
 

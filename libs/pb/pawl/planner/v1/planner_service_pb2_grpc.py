@@ -40,6 +40,11 @@ class PlannerServiceStub:
                 request_serializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.BuildPlanRequest.SerializeToString,
                 response_deserializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.BuildPlanResponse.FromString,
                 _registered_method=True)
+        self.AdmitPlan = channel.unary_unary(
+                '/pawl.planner.v1.PlannerService/AdmitPlan',
+                request_serializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.AdmitPlanRequest.SerializeToString,
+                response_deserializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.AdmitPlanResponse.FromString,
+                _registered_method=True)
         self.RegisterTools = channel.unary_unary(
                 '/pawl.planner.v1.PlannerService/RegisterTools',
                 request_serializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.RegisterToolsRequest.SerializeToString,
@@ -68,6 +73,16 @@ class PlannerServiceServicer:
         Errors: INVALID_ARGUMENT (plan_invalid, unknown_field, unknown_tool, bad_ref, step_limit, limit_exceeded,
         validation_failed, payload_too_large, and what the strict reader says of the JSON text), FAILED_PRECONDITION
         (tool_unavailable), PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdmitPlan(self, request, context):
+        """Say whether a plan that was frozen earlier may run once more as it is. Stores nothing, changes nothing of it.
+
+        Errors: INVALID_ARGUMENT (limit_exceeded, plan_invalid, validation_failed), FAILED_PRECONDITION
+        (tool_unavailable: a tool is not on offer exactly), PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,6 +122,11 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     servicer.BuildPlan,
                     request_deserializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.BuildPlanRequest.FromString,
                     response_serializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.BuildPlanResponse.SerializeToString,
+            ),
+            'AdmitPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdmitPlan,
+                    request_deserializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.AdmitPlanRequest.FromString,
+                    response_serializer=pawl_dot_planner_dot_v1_dot_planner__service__pb2.AdmitPlanResponse.SerializeToString,
             ),
             'RegisterTools': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterTools,
@@ -152,6 +172,33 @@ class PlannerService:
             '/pawl.planner.v1.PlannerService/BuildPlan',
             pawl_dot_planner_dot_v1_dot_planner__service__pb2.BuildPlanRequest.SerializeToString,
             pawl_dot_planner_dot_v1_dot_planner__service__pb2.BuildPlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdmitPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.planner.v1.PlannerService/AdmitPlan',
+            pawl_dot_planner_dot_v1_dot_planner__service__pb2.AdmitPlanRequest.SerializeToString,
+            pawl_dot_planner_dot_v1_dot_planner__service__pb2.AdmitPlanResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,12 @@ class PlannerServiceStub:
     validation_failed, payload_too_large, and what the strict reader says of the JSON text), FAILED_PRECONDITION
     (tool_unavailable), PERMISSION_DENIED.
     """
+    AdmitPlan: _grpc.UnaryUnaryMultiCallable[_planner_service_pb2.AdmitPlanRequest, _planner_service_pb2.AdmitPlanResponse]
+    """Say whether a plan that was frozen earlier may run once more as it is. Stores nothing, changes nothing of it.
+
+    Errors: INVALID_ARGUMENT (limit_exceeded, plan_invalid, validation_failed), FAILED_PRECONDITION
+    (tool_unavailable: a tool is not on offer exactly), PERMISSION_DENIED.
+    """
     RegisterTools: _grpc.UnaryUnaryMultiCallable[_planner_service_pb2.RegisterToolsRequest, _planner_service_pb2.RegisterToolsResponse]
     """Announce the tools that an executor offers. A registration lives 60 s and is renewed by calling again.
 
@@ -69,6 +75,12 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     Errors: INVALID_ARGUMENT (plan_invalid, unknown_field, unknown_tool, bad_ref, step_limit, limit_exceeded,
     validation_failed, payload_too_large, and what the strict reader says of the JSON text), FAILED_PRECONDITION
     (tool_unavailable), PERMISSION_DENIED.
+    """
+    AdmitPlan: _aio.UnaryUnaryMultiCallable[_planner_service_pb2.AdmitPlanRequest, _planner_service_pb2.AdmitPlanResponse]  # type: ignore[assignment]
+    """Say whether a plan that was frozen earlier may run once more as it is. Stores nothing, changes nothing of it.
+
+    Errors: INVALID_ARGUMENT (limit_exceeded, plan_invalid, validation_failed), FAILED_PRECONDITION
+    (tool_unavailable: a tool is not on offer exactly), PERMISSION_DENIED.
     """
     RegisterTools: _aio.UnaryUnaryMultiCallable[_planner_service_pb2.RegisterToolsRequest, _planner_service_pb2.RegisterToolsResponse]  # type: ignore[assignment]
     """Announce the tools that an executor offers. A registration lives 60 s and is renewed by calling again.
@@ -101,6 +113,18 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (plan_invalid, unknown_field, unknown_tool, bad_ref, step_limit, limit_exceeded,
         validation_failed, payload_too_large, and what the strict reader says of the JSON text), FAILED_PRECONDITION
         (tool_unavailable), PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
+    def AdmitPlan(
+        self,
+        request: _planner_service_pb2.AdmitPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_service_pb2.AdmitPlanResponse, _abc.Awaitable[_planner_service_pb2.AdmitPlanResponse]]:
+        """Say whether a plan that was frozen earlier may run once more as it is. Stores nothing, changes nothing of it.
+
+        Errors: INVALID_ARGUMENT (limit_exceeded, plan_invalid, validation_failed), FAILED_PRECONDITION
+        (tool_unavailable: a tool is not on offer exactly), PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod

@@ -28,7 +28,7 @@ from libs.pb.pawl.scheduler.v1 import task_pb2 as pawl_dot_scheduler_dot_v1_dot_
 from libs.pb.pawl.scheduler.v1 import trace_pb2 as pawl_dot_scheduler_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)pawl/scheduler/v1/scheduler_service.proto\x12\x11pawl.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pawl/plan/v1/plan.proto\x1a\x1cpawl/scheduler/v1/task.proto\x1a\x1dpawl/scheduler/v1/trace.proto\"\xcc\x02\n\x11SubmitTaskRequest\x12\x17\n\x0ftask_input_json\x18\x01 \x01(\t\x12\x16\n\tplan_json\x18\x02 \x01(\tH\x00\x88\x01\x01\x12#\n\x05\x61sked\x18\x03 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x1c\n\x0fidempotency_key\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x13request_fingerprint\x18\x06 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x07 \x01(\x01\x12\x30\n\x0cscheduled_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05\x61gent\x18\t \x01(\x0b\x32\x1b.pawl.scheduler.v1.AgentRefB\x0c\n\n_plan_jsonB\x12\n\x10_idempotency_key\"X\n\x08\x41gentRef\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12!\n\x14max_concurrent_tasks\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x17\n\x15_max_concurrent_tasks\"M\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"7\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x02 \x01(\x01\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\";\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\"\"\n\x0fGetTraceRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\">\n\x10GetTraceResponse\x12*\n\x04page\x18\x01 \x01(\x0b\x32\x1c.pawl.scheduler.v1.TracePage\"y\n\x12WatchEventsRequest\x12\x14\n\x07task_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tafter_seq\x18\x02 \x01(\x05\x12\x1b\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_task_idB\x11\n\x0f_after_position\"C\n\x13WatchEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.pawl.scheduler.v1.TaskEvent\"Q\n\x16RepublishEventsRequest\x12\x11\n\x07task_id\x18\x01 \x01(\tH\x00\x12\x1b\n\x11\x66rom_dead_letters\x18\x02 \x01(\x08H\x00\x42\x07\n\x05which\"S\n\x17RepublishEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x01(\x03\x12\x0f\n\x07letters\x18\x02 \x01(\x03\x12\x17\n\x0funknown_letters\x18\x03 \x01(\x03\x32\xbb\x04\n\x10SchedulerService\x12Y\n\nSubmitTask\x12$.pawl.scheduler.v1.SubmitTaskRequest\x1a%.pawl.scheduler.v1.SubmitTaskResponse\x12P\n\x07GetTask\x12!.pawl.scheduler.v1.GetTaskRequest\x1a\".pawl.scheduler.v1.GetTaskResponse\x12Y\n\nCancelTask\x12$.pawl.scheduler.v1.CancelTaskRequest\x1a%.pawl.scheduler.v1.CancelTaskResponse\x12U\n\x08GetTrace\x12\".pawl.scheduler.v1.GetTraceRequest\x1a#.pawl.scheduler.v1.GetTraceResponse0\x01\x12^\n\x0bWatchEvents\x12%.pawl.scheduler.v1.WatchEventsRequest\x1a&.pawl.scheduler.v1.WatchEventsResponse0\x01\x12h\n\x0fRepublishEvents\x12).pawl.scheduler.v1.RepublishEventsRequest\x1a*.pawl.scheduler.v1.RepublishEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)pawl/scheduler/v1/scheduler_service.proto\x12\x11pawl.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pawl/plan/v1/plan.proto\x1a\x1cpawl/scheduler/v1/task.proto\x1a\x1dpawl/scheduler/v1/trace.proto\"\xcc\x02\n\x11SubmitTaskRequest\x12\x17\n\x0ftask_input_json\x18\x01 \x01(\t\x12\x16\n\tplan_json\x18\x02 \x01(\tH\x00\x88\x01\x01\x12#\n\x05\x61sked\x18\x03 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x1c\n\x0fidempotency_key\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x13request_fingerprint\x18\x06 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x07 \x01(\x01\x12\x30\n\x0cscheduled_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05\x61gent\x18\t \x01(\x0b\x32\x1b.pawl.scheduler.v1.AgentRefB\x0c\n\n_plan_jsonB\x12\n\x10_idempotency_key\"X\n\x08\x41gentRef\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12!\n\x14max_concurrent_tasks\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x17\n\x15_max_concurrent_tasks\"M\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xb6\x01\n\x11ReplayTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12+\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.pawl.scheduler.v1.ReplayMode\x12\x1c\n\x0fidempotency_key\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x13request_fingerprint\x18\x04 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x05 \x01(\x01\x42\x12\n\x10_idempotency_key\"M\n\x12ReplayTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"7\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x02 \x01(\x01\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\";\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\"\"\n\x0fGetTraceRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\">\n\x10GetTraceResponse\x12*\n\x04page\x18\x01 \x01(\x0b\x32\x1c.pawl.scheduler.v1.TracePage\"y\n\x12WatchEventsRequest\x12\x14\n\x07task_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tafter_seq\x18\x02 \x01(\x05\x12\x1b\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_task_idB\x11\n\x0f_after_position\"C\n\x13WatchEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.pawl.scheduler.v1.TaskEvent\"Q\n\x16RepublishEventsRequest\x12\x11\n\x07task_id\x18\x01 \x01(\tH\x00\x12\x1b\n\x11\x66rom_dead_letters\x18\x02 \x01(\x08H\x00\x42\x07\n\x05which\"S\n\x17RepublishEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x01(\x03\x12\x0f\n\x07letters\x18\x02 \x01(\x03\x12\x17\n\x0funknown_letters\x18\x03 \x01(\x03\x32\x96\x05\n\x10SchedulerService\x12Y\n\nSubmitTask\x12$.pawl.scheduler.v1.SubmitTaskRequest\x1a%.pawl.scheduler.v1.SubmitTaskResponse\x12Y\n\nReplayTask\x12$.pawl.scheduler.v1.ReplayTaskRequest\x1a%.pawl.scheduler.v1.ReplayTaskResponse\x12P\n\x07GetTask\x12!.pawl.scheduler.v1.GetTaskRequest\x1a\".pawl.scheduler.v1.GetTaskResponse\x12Y\n\nCancelTask\x12$.pawl.scheduler.v1.CancelTaskRequest\x1a%.pawl.scheduler.v1.CancelTaskResponse\x12U\n\x08GetTrace\x12\".pawl.scheduler.v1.GetTraceRequest\x1a#.pawl.scheduler.v1.GetTraceResponse0\x01\x12^\n\x0bWatchEvents\x12%.pawl.scheduler.v1.WatchEventsRequest\x1a&.pawl.scheduler.v1.WatchEventsResponse0\x01\x12h\n\x0fRepublishEvents\x12).pawl.scheduler.v1.RepublishEventsRequest\x1a*.pawl.scheduler.v1.RepublishEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,26 +41,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTREF']._serialized_end=606
   _globals['_SUBMITTASKRESPONSE']._serialized_start=608
   _globals['_SUBMITTASKRESPONSE']._serialized_end=685
-  _globals['_GETTASKREQUEST']._serialized_start=687
-  _globals['_GETTASKREQUEST']._serialized_end=742
-  _globals['_GETTASKRESPONSE']._serialized_start=744
-  _globals['_GETTASKRESPONSE']._serialized_end=800
-  _globals['_CANCELTASKREQUEST']._serialized_start=802
-  _globals['_CANCELTASKREQUEST']._serialized_end=838
-  _globals['_CANCELTASKRESPONSE']._serialized_start=840
-  _globals['_CANCELTASKRESPONSE']._serialized_end=899
-  _globals['_GETTRACEREQUEST']._serialized_start=901
-  _globals['_GETTRACEREQUEST']._serialized_end=935
-  _globals['_GETTRACERESPONSE']._serialized_start=937
-  _globals['_GETTRACERESPONSE']._serialized_end=999
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=1001
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1122
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1124
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1191
-  _globals['_REPUBLISHEVENTSREQUEST']._serialized_start=1193
-  _globals['_REPUBLISHEVENTSREQUEST']._serialized_end=1274
-  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_start=1276
-  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_end=1359
-  _globals['_SCHEDULERSERVICE']._serialized_start=1362
-  _globals['_SCHEDULERSERVICE']._serialized_end=1933
+  _globals['_REPLAYTASKREQUEST']._serialized_start=688
+  _globals['_REPLAYTASKREQUEST']._serialized_end=870
+  _globals['_REPLAYTASKRESPONSE']._serialized_start=872
+  _globals['_REPLAYTASKRESPONSE']._serialized_end=949
+  _globals['_GETTASKREQUEST']._serialized_start=951
+  _globals['_GETTASKREQUEST']._serialized_end=1006
+  _globals['_GETTASKRESPONSE']._serialized_start=1008
+  _globals['_GETTASKRESPONSE']._serialized_end=1064
+  _globals['_CANCELTASKREQUEST']._serialized_start=1066
+  _globals['_CANCELTASKREQUEST']._serialized_end=1102
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1104
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1163
+  _globals['_GETTRACEREQUEST']._serialized_start=1165
+  _globals['_GETTRACEREQUEST']._serialized_end=1199
+  _globals['_GETTRACERESPONSE']._serialized_start=1201
+  _globals['_GETTRACERESPONSE']._serialized_end=1263
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1265
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1386
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1388
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1455
+  _globals['_REPUBLISHEVENTSREQUEST']._serialized_start=1457
+  _globals['_REPUBLISHEVENTSREQUEST']._serialized_end=1538
+  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_start=1540
+  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_end=1623
+  _globals['_SCHEDULERSERVICE']._serialized_start=1626
+  _globals['_SCHEDULERSERVICE']._serialized_end=2288
 # @@protoc_insertion_point(module_scope)

@@ -146,6 +146,74 @@ class SubmitTaskResponse(_message.Message):
 Global___SubmitTaskResponse: _TypeAlias = SubmitTaskResponse  # noqa: Y015
 
 @_typing.final
+class ReplayTaskRequest(_message.Message):
+    """Asks for a task that does the same again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    REQUEST_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    WAIT_SECONDS_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Required. The task to replay, a UUID. It must have ended."""
+    mode: _task_pb2.ReplayMode.ValueType
+    """Optional. Unset: live."""
+    idempotency_key: _builtins.str
+    """Optional. 1 to 255 printable ASCII characters. Unset: no replay of answers."""
+    request_fingerprint: _builtins.str
+    """Optional. SHA-256 (hex) of method, path and canonical body; required with idempotency_key."""
+    wait_seconds: _builtins.float
+    """Optional. Wait up to so many seconds for the terminal state, 0 to 25. Unset: answer at once."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        mode: _task_pb2.ReplayMode.ValueType = ...,
+        idempotency_key: _builtins.str | None = ...,
+        request_fingerprint: _builtins.str = ...,
+        wait_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "idempotency_key", b"idempotency_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "idempotency_key", b"idempotency_key", "mode", b"mode", "request_fingerprint", b"request_fingerprint", "task_id", b"task_id", "wait_seconds", b"wait_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__idempotency_key: _TypeAlias = _typing.Literal["idempotency_key"]  # noqa: Y015
+    _WhichOneofArgType__idempotency_key: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idempotency_key) -> _WhichOneofReturnType__idempotency_key | None: ...
+
+Global___ReplayTaskRequest: _TypeAlias = ReplayTaskRequest  # noqa: Y015
+
+@_typing.final
+class ReplayTaskResponse(_message.Message):
+    """The new task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: the idempotency key belongs to this earlier task; nothing new was stored."""
+    @_builtins.property
+    def task(self) -> _task_pb2.Task:
+        """Required. As it stands now; replay_of_task_id is set."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replayed", b"replayed", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayTaskResponse: _TypeAlias = ReplayTaskResponse  # noqa: Y015
+
+@_typing.final
 class GetTaskRequest(_message.Message):
     """Names a task."""
 

@@ -42,6 +42,11 @@ class SchedulerServiceStub:
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTaskRequest.SerializeToString,
                 response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTaskResponse.FromString,
                 _registered_method=True)
+        self.ReplayTask = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/ReplayTask',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.FromString,
+                _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/pawl.scheduler.v1.SchedulerService/GetTask',
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskRequest.SerializeToString,
@@ -81,6 +86,19 @@ class SchedulerServiceServicer:
         A refused task leaves nothing behind. A task that nobody can plan is stored as failed.
         Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
         (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayTask(self, request, context):
+        """Make a new task with the frozen plan, input and limits of one that has ended, and queue it.
+
+        Its tools see the original's clock. A refused replay leaves nothing behind.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has not ended or was never planned; tool_unavailable: a
+        tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
+        the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
+        validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +164,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTaskRequest.FromString,
                     response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTaskResponse.SerializeToString,
             ),
+            'ReplayTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayTask,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.SerializeToString,
+            ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
                     request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskRequest.FromString,
@@ -202,6 +225,33 @@ class SchedulerService:
             '/pawl.scheduler.v1.SchedulerService/SubmitTask',
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTaskRequest.SerializeToString,
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/ReplayTask',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,15 @@ class SchedulerServiceStub:
     Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
     (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
     """
+    ReplayTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ReplayTaskRequest, _scheduler_service_pb2.ReplayTaskResponse]
+    """Make a new task with the frozen plan, input and limits of one that has ended, and queue it.
+
+    Its tools see the original's clock. A refused replay leaves nothing behind.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has not ended or was never planned; tool_unavailable: a
+    tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
+    the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
+    validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
+    """
     GetTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]
     """Read one task.
 
@@ -90,6 +99,15 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     A refused task leaves nothing behind. A task that nobody can plan is stored as failed.
     Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
     (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
+    """
+    ReplayTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ReplayTaskRequest, _scheduler_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
+    """Make a new task with the frozen plan, input and limits of one that has ended, and queue it.
+
+    Its tools see the original's clock. A refused replay leaves nothing behind.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has not ended or was never planned; tool_unavailable: a
+    tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
+    the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
+    validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Read one task.
@@ -141,6 +159,21 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         A refused task leaves nothing behind. A task that nobody can plan is stored as failed.
         Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
         (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayTask(
+        self,
+        request: _scheduler_service_pb2.ReplayTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.ReplayTaskResponse, _abc.Awaitable[_scheduler_service_pb2.ReplayTaskResponse]]:
+        """Make a new task with the frozen plan, input and limits of one that has ended, and queue it.
+
+        Its tools see the original's clock. A refused replay leaves nothing behind.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has not ended or was never planned; tool_unavailable: a
+        tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
+        the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
+        validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

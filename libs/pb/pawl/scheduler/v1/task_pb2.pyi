@@ -64,6 +64,30 @@ TASK_STATE_CANCELLED: TaskState.ValueType  # 7
 """Terminal. Stopped on request."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
 
+class _ReplayMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplayModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplayMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLAY_MODE_UNSPECIFIED: _ReplayMode.ValueType  # 0
+    """Never stored; in a request it means live."""
+    REPLAY_MODE_LIVE: _ReplayMode.ValueType  # 1
+    """Every step runs again."""
+    REPLAY_MODE_RECORDED: _ReplayMode.ValueType  # 2
+    """Steps whose tool reaches the network or a model are answered from the original's record, never by a call."""
+
+class ReplayMode(_ReplayMode, metaclass=_ReplayModeEnumTypeWrapper):
+    """How a task is replayed."""
+
+REPLAY_MODE_UNSPECIFIED: ReplayMode.ValueType  # 0
+"""Never stored; in a request it means live."""
+REPLAY_MODE_LIVE: ReplayMode.ValueType  # 1
+"""Every step runs again."""
+REPLAY_MODE_RECORDED: ReplayMode.ValueType  # 2
+"""Steps whose tool reaches the network or a model are answered from the original's record, never by a call."""
+Global___ReplayMode: _TypeAlias = ReplayMode  # noqa: Y015
+
 class _WaitReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

@@ -176,6 +176,7 @@ class TraceHead(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     TOOL_SET_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task:
         """The task as committed when the trace was read."""
@@ -184,16 +185,97 @@ class TraceHead(_message.Message):
     def tool_set(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.ToolRef]:
         """The exact tools of the plan, sorted by name."""
 
+    @_builtins.property
+    def replay(self) -> Global___Replay:
+        """What a replay came to beside its original. Unset: the task is no replay."""
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
         tool_set: _abc.Iterable[_plan_pb2.ToolRef] | None = ...,
+        replay: Global___Replay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replay", b"replay", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task", "tool_set", b"tool_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replay", b"replay", "task", b"task", "tool_set", b"tool_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TraceHead: _TypeAlias = TraceHead  # noqa: Y015
+
+@_typing.final
+class Replay(_message.Message):
+    """A replay beside its original."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OF_TASK_ID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
+    FIRST_DIVERGENCE_FIELD_NUMBER: _builtins.int
+    of_task_id: _builtins.str
+    """Required. The original."""
+    mode: _task_pb2.ReplayMode.ValueType
+    """Required. How it is replayed."""
+    matches: _builtins.bool
+    """Optional. Whether all hashes match. Unset: nothing differs so far, and the replay has not ended (or its original
+    is gone).
+    """
+    @_builtins.property
+    def first_divergence(self) -> Global___Divergence:
+        """Optional. Set when something differs."""
+
+    def __init__(
+        self,
+        *,
+        of_task_id: _builtins.str = ...,
+        mode: _task_pb2.ReplayMode.ValueType = ...,
+        matches: _builtins.bool | None = ...,
+        first_divergence: Global___Divergence | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_matches", b"_matches", "first_divergence", b"first_divergence", "matches", b"matches"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_matches", b"_matches", "first_divergence", b"first_divergence", "matches", b"matches", "mode", b"mode", "of_task_id", b"of_task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__matches: _TypeAlias = _typing.Literal["matches"]  # noqa: Y015
+    _WhichOneofArgType__matches: _TypeAlias = _typing.Literal["_matches", b"_matches"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__matches) -> _WhichOneofReturnType__matches | None: ...
+
+Global___Replay: _TypeAlias = Replay  # noqa: Y015
+
+@_typing.final
+class Divergence(_message.Message):
+    """The first thing in which a replay differs from its original."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_INDEX_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    ORIGINAL_JSON_FIELD_NUMBER: _builtins.int
+    REPLAYED_JSON_FIELD_NUMBER: _builtins.int
+    step_index: _builtins.int
+    """Optional. The step. Unset: no single step, but plan_hash, state or failure_code of the whole task."""
+    field: _builtins.str
+    """Required. plan_hash, tool, resolved_input, output, status, failure_code or state."""
+    original_json: _builtins.str
+    """Required. The original's value as JSON text; null: there is none. A large one as {"$truncated": true, …}."""
+    replayed_json: _builtins.str
+    """Required. The replay's value, likewise."""
+    def __init__(
+        self,
+        *,
+        step_index: _builtins.int | None = ...,
+        field: _builtins.str = ...,
+        original_json: _builtins.str = ...,
+        replayed_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_step_index", b"_step_index", "step_index", b"step_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step_index", b"_step_index", "field", b"field", "original_json", b"original_json", "replayed_json", b"replayed_json", "step_index", b"step_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__step_index: _TypeAlias = _typing.Literal["step_index"]  # noqa: Y015
+    _WhichOneofArgType__step_index: _TypeAlias = _typing.Literal["_step_index", b"_step_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step_index) -> _WhichOneofReturnType__step_index | None: ...
+
+Global___Divergence: _TypeAlias = Divergence  # noqa: Y015

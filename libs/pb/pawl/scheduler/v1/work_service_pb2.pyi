@@ -59,6 +59,34 @@ ACK_STATUS_TERMINAL: AckStatus.ValueType  # 5
 """The task had ended: nothing was written."""
 Global___AckStatus: _TypeAlias = AckStatus  # noqa: Y015
 
+class _Recall:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecallEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recall.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECALL_UNSPECIFIED: _Recall.ValueType  # 0
+    """Never sent."""
+    RECALL_FOUND: _Recall.ValueType  # 1
+    """The original finished this step with the same input."""
+    RECALL_NOT_FINISHED: _Recall.ValueType  # 2
+    """The original never finished this step."""
+    RECALL_OTHER_INPUT: _Recall.ValueType  # 3
+    """The original finished this step with another input."""
+
+class Recall(_Recall, metaclass=_RecallEnumTypeWrapper):
+    """Whether a step can be answered from the record."""
+
+RECALL_UNSPECIFIED: Recall.ValueType  # 0
+"""Never sent."""
+RECALL_FOUND: Recall.ValueType  # 1
+"""The original finished this step with the same input."""
+RECALL_NOT_FINISHED: Recall.ValueType  # 2
+"""The original never finished this step."""
+RECALL_OTHER_INPUT: Recall.ValueType  # 3
+"""The original finished this step with another input."""
+Global___Recall: _TypeAlias = Recall  # noqa: Y015
+
 @_typing.final
 class JudgeBootsRequest(_message.Message):
     """Boots of executors, as found on containers."""
@@ -474,6 +502,7 @@ class Assignment(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TOKENS_USED_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
+    RECORDED_TOOLS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Required. The task."""
     tenant_id: _builtins.str
@@ -504,7 +533,7 @@ class Assignment(_message.Message):
 
     @_builtins.property
     def tool_set(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.ToolRef]:
-        """Required. The exact tools of the plan."""
+        """Required. The exact tools of the plan that are called."""
 
     @_builtins.property
     def closed_output_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -512,7 +541,11 @@ class Assignment(_message.Message):
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """Required. When the task was created; the sandbox's clock."""
+        """Required. When the task was created, of a replay its original: the clock that tools are shown."""
+
+    @_builtins.property
+    def recorded_tools(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.ToolRef]:
+        """Optional. The other tools of the plan: their steps are answered by RecallStep, never by a call. Unset: none."""
 
     def __init__(
         self,
@@ -533,10 +566,11 @@ class Assignment(_message.Message):
         request_id: _builtins.str = ...,
         tokens_used: _builtins.int = ...,
         cost_usd: _builtins.float = ...,
+        recorded_tools: _abc.Iterable[_plan_pb2.ToolRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_output_json", b"closed_output_json", "cost_usd", b"cost_usd", "created_at", b"created_at", "last_step_hash", b"last_step_hash", "lease_token", b"lease_token", "mode", b"mode", "plan", b"plan", "plan_hash", b"plan_hash", "request_id", b"request_id", "seconds_left", b"seconds_left", "task_id", b"task_id", "task_input_json", b"task_input_json", "tenant_id", b"tenant_id", "tokens_used", b"tokens_used", "tool_set", b"tool_set", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_output_json", b"closed_output_json", "cost_usd", b"cost_usd", "created_at", b"created_at", "last_step_hash", b"last_step_hash", "lease_token", b"lease_token", "mode", b"mode", "plan", b"plan", "plan_hash", b"plan_hash", "recorded_tools", b"recorded_tools", "request_id", b"request_id", "seconds_left", b"seconds_left", "task_id", b"task_id", "task_input_json", b"task_input_json", "tenant_id", b"tenant_id", "tokens_used", b"tokens_used", "tool_set", b"tool_set", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -607,3 +641,75 @@ class Stop(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Stop: _TypeAlias = Stop  # noqa: Y015
+
+@_typing.final
+class RecallStepRequest(_message.Message):
+    """Asks for a recorded step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    STEP_INDEX_FIELD_NUMBER: _builtins.int
+    INPUT_SHA256_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Required. The replay that is running."""
+    lease_token: _builtins.int
+    """Required. The token under which it runs."""
+    step_index: _builtins.int
+    """Required. From 1."""
+    input_sha256: _builtins.str
+    """Required. SHA-256 (hex) of the resolved input as canonical JSON text."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        lease_token: _builtins.int = ...,
+        step_index: _builtins.int = ...,
+        input_sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_sha256", b"input_sha256", "lease_token", b"lease_token", "step_index", b"step_index", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecallStepRequest: _TypeAlias = RecallStepRequest  # noqa: Y015
+
+@_typing.final
+class RecallStepResponse(_message.Message):
+    """What is recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_FIELD_NUMBER: _builtins.int
+    OUTPUT_JSON_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    OF_TASK_ID_FIELD_NUMBER: _builtins.int
+    recall: Global___Recall.ValueType
+    """Required. Whether there is an answer."""
+    output_json: _builtins.str
+    """Optional. With RECALL_FOUND: the output as canonical JSON text. Unset: the step failed."""
+    of_task_id: _builtins.str
+    """Required. The original."""
+    @_builtins.property
+    def failure(self) -> _failure_pb2.Failure:
+        """Optional. With RECALL_FOUND: why the step failed. Unset: it succeeded."""
+
+    def __init__(
+        self,
+        *,
+        recall: Global___Recall.ValueType = ...,
+        output_json: _builtins.str | None = ...,
+        failure: _failure_pb2.Failure | None = ...,
+        of_task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "failure", b"failure", "output_json", b"output_json"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "failure", b"failure", "of_task_id", b"of_task_id", "output_json", b"output_json", "recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__output_json: _TypeAlias = _typing.Literal["output_json"]  # noqa: Y015
+    _WhichOneofArgType__output_json: _TypeAlias = _typing.Literal["_output_json", b"_output_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_json) -> _WhichOneofReturnType__output_json | None: ...
+
+Global___RecallStepResponse: _TypeAlias = RecallStepResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class WorkServiceStub:
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsRequest.SerializeToString,
                 response_deserializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsResponse.FromString,
                 _registered_method=True)
+        self.RecallStep = channel.unary_unary(
+                '/pawl.scheduler.v1.WorkService/RecallStep',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.RecallStepRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.RecallStepResponse.FromString,
+                _registered_method=True)
 
 
 class WorkServiceServicer:
@@ -72,6 +77,16 @@ class WorkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecallStep(self, request, context):
+        """Say what the original of a replay came to in one step, to the executor that runs the replay.
+
+        Errors: INVALID_ARGUMENT (validation_failed), FAILED_PRECONDITION (conflict: the lease is no longer this one's,
+        or the task is no recorded replay), UNAUTHENTICATED, PERMISSION_DENIED (executors only), UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -84,6 +99,11 @@ def add_WorkServiceServicer_to_server(servicer, server):
                     servicer.JudgeBoots,
                     request_deserializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsRequest.FromString,
                     response_serializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsResponse.SerializeToString,
+            ),
+            'RecallStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecallStep,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.RecallStepRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_work__service__pb2.RecallStepResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,6 +161,33 @@ class WorkService:
             '/pawl.scheduler.v1.WorkService/JudgeBoots',
             pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsRequest.SerializeToString,
             pawl_dot_scheduler_dot_v1_dot_work__service__pb2.JudgeBootsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecallStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.WorkService/RecallStep',
+            pawl_dot_scheduler_dot_v1_dot_work__service__pb2.RecallStepRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_work__service__pb2.RecallStepResponse.FromString,
             options,
             channel_credentials,
             insecure,

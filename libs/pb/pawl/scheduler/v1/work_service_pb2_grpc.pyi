@@ -46,6 +46,12 @@ class WorkServiceStub:
 
     Errors: UNAUTHENTICATED, PERMISSION_DENIED (executors only), INVALID_ARGUMENT, UNAVAILABLE (the database is away).
     """
+    RecallStep: _grpc.UnaryUnaryMultiCallable[_work_service_pb2.RecallStepRequest, _work_service_pb2.RecallStepResponse]
+    """Say what the original of a replay came to in one step, to the executor that runs the replay.
+
+    Errors: INVALID_ARGUMENT (validation_failed), FAILED_PRECONDITION (conflict: the lease is no longer this one's,
+    or the task is no recorded replay), UNAUTHENTICATED, PERMISSION_DENIED (executors only), UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class WorkServiceAsyncStub(WorkServiceStub):
@@ -64,6 +70,12 @@ class WorkServiceAsyncStub(WorkServiceStub):
     """Say which boots hold no lease any more, so that what they left behind can be removed.
 
     Errors: UNAUTHENTICATED, PERMISSION_DENIED (executors only), INVALID_ARGUMENT, UNAVAILABLE (the database is away).
+    """
+    RecallStep: _aio.UnaryUnaryMultiCallable[_work_service_pb2.RecallStepRequest, _work_service_pb2.RecallStepResponse]  # type: ignore[assignment]
+    """Say what the original of a replay came to in one step, to the executor that runs the replay.
+
+    Errors: INVALID_ARGUMENT (validation_failed), FAILED_PRECONDITION (conflict: the lease is no longer this one's,
+    or the task is no recorded replay), UNAUTHENTICATED, PERMISSION_DENIED (executors only), UNAVAILABLE.
     """
 
 class WorkServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -92,6 +104,18 @@ class WorkServiceServicer(metaclass=_abc_1.ABCMeta):
         """Say which boots hold no lease any more, so that what they left behind can be removed.
 
         Errors: UNAUTHENTICATED, PERMISSION_DENIED (executors only), INVALID_ARGUMENT, UNAVAILABLE (the database is away).
+        """
+
+    @_abc_1.abstractmethod
+    def RecallStep(
+        self,
+        request: _work_service_pb2.RecallStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_work_service_pb2.RecallStepResponse, _abc.Awaitable[_work_service_pb2.RecallStepResponse]]:
+        """Say what the original of a replay came to in one step, to the executor that runs the replay.
+
+        Errors: INVALID_ARGUMENT (validation_failed), FAILED_PRECONDITION (conflict: the lease is no longer this one's,
+        or the task is no recorded replay), UNAUTHENTICATED, PERMISSION_DENIED (executors only), UNAVAILABLE.
         """
 
 def add_WorkServiceServicer_to_server(servicer: WorkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
