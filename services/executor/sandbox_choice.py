@@ -96,7 +96,7 @@ class SandboxOpener:
 
 
 async def choose(opener: SandboxOpener) -> str:
-    """The name of the sandbox that executors are to use; the given one when it does not work yet."""
+    """The name of the sandbox for executors; the given one also when it does not work yet."""
     choice = opener.settings.choice
     if choice == NONE:
         return NONE

@@ -215,11 +215,6 @@ class DockerGuest:
         """What it wrote to its own stderr so far, at most 64 KiB of it."""
         return self._stream.stderr
 
-    @property
-    def is_alive(self) -> bool:
-        """As Guest.is_alive."""
-        return self._stream.is_open
-
     async def ask(self, request: bytes, *, max_answer_bytes: int) -> bytes | None:
         """As Guest.ask."""
         self._stream.write_frame(request)

@@ -65,7 +65,6 @@ class AttachedStream(asyncio.Protocol):
         self._parts = Demultiplexer()
         self._stdout = asyncio.StreamReader(limit=_BUFFER_BYTES)
         self._transport: asyncio.Transport | None = None
-        self._has_ended = False
 
     @classmethod
     async def open(cls, connection: socket.socket) -> AttachedStream:
@@ -90,11 +89,6 @@ class AttachedStream(asyncio.Protocol):
     def stderr(self) -> str:
         """What came so far on stderr, at most 64 KiB of it."""
         return self._parts.stderr.decode("utf-8", "replace")
-
-    @property
-    def is_open(self) -> bool:
-        """False once the container's stdout or the connection has ended."""
-        return not self._has_ended
 
     def write_frame(self, body: bytes) -> None:
         """Send a frame. What cannot be sent at once waits in memory."""
@@ -139,14 +133,10 @@ class AttachedStream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: the other side has ended, and so do we."""
-        self._end()
+        self._stdout.feed_eof()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol. A connection that broke is one that ended."""
         del exc
-        self._end()
-
-    def _end(self) -> None:
-        self._has_ended = True
         self._stdout.feed_eof()
