@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from libs.core.canonical import Json
 from libs.core.schema_members import members_of
 from libs.core.tool_spec import ToolExample, ToolSpec
+from services.executor.sandbox.model import SandboxIdentity
+from services.executor.tools.python_sandbox import make_spec
 from services.executor.tools.registry import built_in_tools
 
 _HEAD = """# Tools
@@ -19,16 +21,19 @@ How values of `table_query` look and how to add a tool: [tools.md](tools.md).
 """
 
 
-def reference_page(specs: Iterable[ToolSpec], *, versions: Mapping[str, str] | None = None) -> str:
-    """The page as Markdown, tools by name.
-
-    `versions` says what to show in place of a version that differs between machines, by the tool's
-    name.
+def shipped_specs() -> list[ToolSpec]:
+    """All that Pawl ships. The version of `python_sandbox` names its parts, which differ between
+    machines.
     """
-    shown = versions or {}
+    parts = SandboxIdentity(backend="BACKEND", python="PYTHON", build="BUILD")
+    return [*(tool.spec for tool in built_in_tools()), make_spec(parts)]
+
+
+def reference_page(specs: Iterable[ToolSpec]) -> str:
+    """The page as Markdown, tools by name."""
     parts = [_HEAD, *_contents(specs := sorted(specs, key=lambda spec: spec.name))]
     for spec in specs:
-        parts.extend(_tool(spec, version=shown.get(spec.name, spec.version)))
+        parts.extend(_tool(spec))
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -40,10 +45,10 @@ def _contents(specs: Iterable[ToolSpec]) -> Iterator[str]:
     yield ""
 
 
-def _tool(spec: ToolSpec, *, version: str) -> Iterator[str]:
+def _tool(spec: ToolSpec) -> Iterator[str]:
     yield f"## {spec.name}\n"
     yield f"{spec.description}\n"
-    yield f"Version `{version}`; effects: {', '.join(spec.effects)}.\n"
+    yield f"Version `{spec.version}`; effects: {', '.join(spec.effects)}.\n"
     yield from _members("input", spec.input_schema)
     yield from _members("output", spec.output_schema)
     for example in spec.examples:
@@ -85,4 +90,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference_page(tool.spec for tool in built_in_tools()))
+    sys.stdout.write(reference_page(shipped_specs()))

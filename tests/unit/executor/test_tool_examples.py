@@ -1,10 +1,13 @@
-"""Every shipped tool does what its examples show."""
+"""Every shipped tool does what its examples show.
+
+Those of the network are in test_http_request.py, those of the sandbox in tests/sandbox.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from libs.core.tool_spec import ToolExample, ToolSpec
+from libs.core.tool_spec import Effect, ToolExample, ToolSpec
 from services.executor.tools.registry import BadTool, ToolRegistry, built_in_tools
 from tests.executor_world import (
     FakeReporter,
@@ -21,6 +24,7 @@ _SHOWN = [
     for spec in _SPECS.values()
     for example in spec.examples
     if example.output is not None or example.failure_code is not None
+    if Effect.NETWORK not in spec.effects
 ]
 
 

@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from libs.core.tool_spec import ToolExample, ToolSpec
-from services.executor.tools.reference import reference_page
-from services.executor.tools.registry import built_in_tools
+from services.executor.tools.reference import reference_page, shipped_specs
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = ToolSpec(
     name="odd",
-    version="1.0.0+machine",
+    version="1.0.0",
     description="Takes a | b.",
     input_schema={
         "type": "object",
@@ -29,7 +28,7 @@ SPEC = ToolSpec(
 def test_the_page_is_fresh() -> None:
     page = (ROOT / "docs" / "tools-reference.md").read_text(encoding="utf-8")
 
-    assert page == reference_page(tool.spec for tool in built_in_tools()), "run: make tool-docs"
+    assert page == reference_page(shipped_specs()), "run: make tool-docs"
 
 
 def test_the_module_prints_the_page() -> None:
@@ -41,14 +40,13 @@ def test_the_module_prints_the_page() -> None:
         encoding="utf-8",
     )
 
-    assert done.stdout == reference_page(tool.spec for tool in built_in_tools())
+    assert done.stdout == reference_page(shipped_specs())
 
 
-def test_a_version_that_differs_between_machines_is_shown_as_told() -> None:
-    page = reference_page([SPEC], versions={"odd": "1.0.0+BUILD"})
+def test_the_version_of_the_sandbox_names_its_parts() -> None:
+    page = reference_page(shipped_specs())
 
-    assert "Version `1.0.0+BUILD`; effects: pure." in page
-    assert "machine" not in page
+    assert "Version `1.0.0+BACKEND.pyPYTHON.BUILD`; effects: sandbox." in page
 
 
 def test_cells_of_tables_stay_cells() -> None:
