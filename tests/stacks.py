@@ -1,6 +1,7 @@
 """The environment of a whole Pawl under test: its own database, a bus that it shares with nobody.
 
-PAWL_BUS=kafka runs every stack of the session on Kafka.
+PAWL_BUS=kafka runs every stack of the session on Kafka. No stack has a sandbox unless it is given
+one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class StackEnvirons:
     def fresh(self, **more: str) -> dict[str, str]:
         """The environment of one stack, with topics of its own where the bus is Kafka."""
         environ = {name: text for name, text in os.environ.items() if name != "PAWL_DATABASE_URL"}
-        return environ | self.bus() | more
+        return environ | {"PAWL_SANDBOX": "none"} | self.bus() | more
 
     def bus(self) -> dict[str, str]:
         """The settings of the session's kind of bus."""

@@ -76,7 +76,7 @@ def start_up(
     with console_path.open("wb") as console:
         process = subprocess.Popen(
             [*program, "--data-dir", str(data_dir), *options],
-            env={**inherited, "PYTHONPATH": str(ROOT), **(env or {})},
+            env={**inherited, "PYTHONPATH": str(ROOT), "PAWL_SANDBOX": "none", **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,

@@ -237,6 +237,7 @@ def _environ(place: Path, more: Mapping[str, str], *, links: Links | None) -> di
     return {
         **inherited,
         "PYTHONPATH": f"{place / 'tools'}:{ROOT}",
+        "PAWL_SANDBOX": "none",
         LEDGER: str(place / "ledger"),
         CRASH_DIR: str(place / "crashes"),
         **({LINKS: links.control} if links is not None else {}),

@@ -135,24 +135,38 @@ class _Up:
             environ=self._options.environ,
             modules=self._options.modules,
         )
-        installation = replace(
-            installation, sandbox=await choose_sandbox(installation, self._console.note)
-        )
-        services = [self._supervisor.keep(self._process(installation, i)) for i in self._instances]
+        services = self._keep(installation, executors=False)
         key = asyncio.create_task(ensure_api_key(installation))
+        choice = asyncio.create_task(self._start_executors(installation))
         try:
             await self._until_all_serve(services)
+            sandbox, executors = await choice
+            await self._until_all_serve(executors)
             self._ready = self._describe(
                 inspector_dsn=service_dsn(owner_dsn, INSPECTOR, self._data_dir.secrets),
                 api_key=await key,
             )
         finally:
             key.cancel()
+            choice.cancel()
+            await asyncio.wait({choice})
         self._write_ready_files()
-        self._console.ready_to_use(
-            self._ready, sandbox=installation.sandbox, seconds=time.monotonic() - began
-        )
+        self._console.ready_to_use(self._ready, sandbox=sandbox, seconds=time.monotonic() - began)
         await self._supervisor.failed()
+
+    async def _start_executors(
+        self, installation: Installation
+    ) -> tuple[str | None, list[asyncio.Event]]:
+        """Choose their sandbox, which may take a while, and start them."""
+        sandbox = await choose_sandbox(installation, self._console.note)
+        return sandbox, self._keep(replace(installation, sandbox=sandbox), executors=True)
+
+    def _keep(self, installation: Installation, *, executors: bool) -> list[asyncio.Event]:
+        return [
+            self._supervisor.keep(self._process(installation, instance))
+            for instance in self._instances
+            if (instance.service == "executor") is executors
+        ]
 
     def _plan_instances(self) -> tuple[Instance, ...]:
         before = self._state.state.ports

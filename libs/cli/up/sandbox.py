@@ -12,9 +12,12 @@ MODULE = "services.executor.sandbox_choice"
 CHOICE = "sandbox: "
 """Begins the last line of the program that chooses; the name follows."""
 
+NONE = "none"
+
 CHOOSE_SECONDS = 600.0
-STOP_SECONDS = 5.0
 """A first start may have to fetch and build an image."""
+
+STOP_SECONDS = 5.0
 
 
 async def choose_sandbox(installation: Installation, tell: Callable[[str], None]) -> str | None:
@@ -22,6 +25,8 @@ async def choose_sandbox(installation: Installation, tell: Callable[[str], None]
 
     What the program says on its way goes to `tell`, line by line.
     """
+    if installation.environ.get(SETTING, "").strip() == NONE:
+        return NONE
     process = await asyncio.create_subprocess_exec(
         *installation.program(MODULE),
         env=installation.common_env("executor"),
