@@ -14,6 +14,8 @@ from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
+from libs.process.child import OsUser, tied
+from libs.process.env import ConfigError
 from libs.process.logs import get_logger
 from services.executor.sandbox.bubblewrap_arguments import USER_ID, bwrap_arguments
 from services.executor.sandbox.bubblewrap_refusal import refusal
@@ -28,6 +30,7 @@ from services.executor.sandbox.model import (
 )
 
 PYTHON = "/usr/bin/python3"
+NOBODY = OsUser(uid=USER_ID, gid=USER_ID)
 OLDEST_PYTHON = (3, 11)
 START_SECONDS = 15.0
 DEATH_SECONDS = 1.0
@@ -123,13 +126,11 @@ class BubblewrapBackend:
 
     async def _execute(self, arguments: list[str], inherited: list[int]) -> Process:
         """Start bwrap, with nothing of our own but these descriptors."""
-        user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            user = {"user": USER_ID, "group": USER_ID, "extra_groups": []}
+        command = (self._program, *arguments)
+        user = NOBODY if os.geteuid() == 0 else None
         try:
             return await asyncio.create_subprocess_exec(
-                self._program,
-                *arguments,
+                *tied(command, death_signal=signal.SIGKILL, user=user),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
@@ -137,9 +138,8 @@ class BubblewrapBackend:
                 env={},
                 cwd="/",
                 pass_fds=inherited,
-                **user,
             )
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             raise SandboxUnavailable(f"{self._program} does not start: {error}") from error
 
     async def _try(self, guest: BubblewrapGuest) -> str:
