@@ -193,8 +193,8 @@ class CompanionSandbox:
         if other is not None and other != self._other:
             log.error(
                 "the sandbox is another one now; an executor takes it when it starts",
-                was=str(self._identity),
-                now=str(now),
+                was=self._identity.build,
+                now=now.build,
             )
         self._other = other
 
