@@ -264,6 +264,26 @@ async def test_a_sandbox_that_dies_loses_its_step_and_leaves_nothing(
     assert await eventually(lambda: runs_code(client), timeout=60)
 
 
+async def test_executors_that_die_take_their_code_along(
+    stack: ComposeStack, client: Client
+) -> None:
+    assert await eventually(lambda: runs_code(client), timeout=60)
+    installation = stack.installation()
+    task_id = client.post(EXECUTE, ENDLESS)["task_id"]
+    path = f"/api/v1/tasks/{task_id}"
+    (guest,) = await eventually(lambda: busy(stack, installation), timeout=30)
+    executors = stack.containers("executor")
+
+    stack.docker("kill", *executors)
+    try:
+        await eventually(lambda: guest not in stack.guests(installation), timeout=5)
+        await eventually(lambda: client.get(path)["status"] == "failed", timeout=30)
+        assert client.get(path)["failure"]["code"] == "EXECUTOR_LOST"
+    finally:
+        stack.docker("start", *executors)
+    assert await eventually(lambda: runs_code(client), timeout=60)
+
+
 async def test_code_steps_are_refused_while_the_sandbox_is_away(
     stack: ComposeStack, client: Client
 ) -> None:
