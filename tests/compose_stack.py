@@ -19,6 +19,7 @@ import pytest
 from docker.errors import DockerException
 
 from libs.cli.client import Client, Server
+from services.executor.sandbox.docker_config import INSTALLATION_LABEL
 from tests.containers import KAFKA_IMAGE, POSTGRES_IMAGE, S3_IMAGE, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,11 @@ IMAGE = "pawl:test"
 _BASE = re.compile(r"^FROM (\S+)", re.MULTILINE)
 _READY_SECONDS = 300
 _SOCKET = Path("/var/run/docker.sock")
+_INSTALLATION = """
+from pathlib import Path
+from services.executor.sandbox.installation import installation_of
+print(installation_of(Path("/run/pawl/public_keys.json")))
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,34 @@ class ComposeStack:
         labels = {"project": project, "service": service, "oneoff": "False"}
         filters = [f"--filter=label=com.docker.compose.{k}={v}" for k, v in labels.items()]
         return self._run("docker", "ps", "--all", "--quiet", *filters).split()
+
+    def installation(self) -> str:
+        """The name under which the sandbox makes its guests."""
+        return self.compose("exec", "-T", "executor", "python", "-c", _INSTALLATION).strip()
+
+    def guests(self, installation: str) -> set[str]:
+        """Ids of the containers of its sandbox, those that ended too."""
+        label = f"label={INSTALLATION_LABEL}={installation}"
+        return set(self._run("docker", "ps", "--all", "--quiet", f"--filter={label}").split())
+
+    def processes(self, container: str) -> int:
+        """How many run in a container; none when it has ended meanwhile."""
+        listed = subprocess.run(
+            ["docker", "top", container], capture_output=True, text=True, check=False
+        )
+        return max(0, len(listed.stdout.splitlines()) - 1)
+
+    def kept(self) -> dict[str, list[str]]:
+        """What there is of the project: containers, volumes, networks."""
+        project = (
+            f"--filter=label=com.docker.compose.project={self.environ['COMPOSE_PROJECT_NAME']}"
+        )
+        found = {
+            "containers": self._run("docker", "ps", "--all", "--quiet", project),
+            "volumes": self._run("docker", "volume", "ls", "--quiet", project),
+            "networks": self._run("docker", "network", "ls", "--quiet", project),
+        }
+        return {kind: ids.split() for kind, ids in found.items()}
 
     def docker(self, *arguments: str) -> str:
         """Run the engine's command; what it said on stdout."""
@@ -106,9 +140,12 @@ def compose_stack() -> Iterator[ComposeStack]:
     stack.script("build")
     try:
         stack.script("up")
+        installation = stack.installation()
         yield stack
     finally:
         stack.script("clean")
+    assert stack.guests(installation) == set()
+    assert stack.kept() == {"containers": [], "volumes": [], "networks": []}
 
 
 def _answers(command: tuple[str, ...]) -> bool:

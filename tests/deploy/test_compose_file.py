@@ -262,3 +262,13 @@ def test_the_same_settings_reach_every_command_from_the_environment_or_with_a_de
 def test_other_servers_are_named_in_the_environment(name: str, setting: str) -> None:
     for told in (name, "migrate"):
         assert SERVICES[told]["environment"][setting].startswith(f"${{{setting}:-")
+
+
+def test_what_tools_may_reach_is_told_to_executors_alone() -> None:
+    told = {
+        name: service["environment"]["PAWL_EGRESS_ALLOW"]
+        for name, service in SERVICES.items()
+        if "PAWL_EGRESS_ALLOW" in service.get("environment", {})
+    }
+
+    assert told == {"executor": "${PAWL_EGRESS_ALLOW:-}"}

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from libs.cli.client import Client, Refused, Unreachable
+from services.executor.sandbox.model import MIB
 from tests.compose_stack import IMAGE, ComposeStack, compose_stack
-from tests.e2e.tasks import CHAIN, finished
+from tests.e2e.tasks import CHAIN, EXECUTE, finished, trace_of
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
+SOCKET = "/var/run/docker.sock"
 OURS = ("auth", "planner", "scheduler", "executor", "artifact", "gateway", "sandbox")
 LOOK = """
 import importlib.util, json, os, pathlib, shutil
@@ -34,6 +37,16 @@ print(json.dumps({
     "rights": next(line.split()[1] for line in status if line.startswith("CapEff")),
 }))
 """
+
+
+def code(text: str) -> dict[str, Any]:
+    """A task of one code step."""
+    step = {"step_index": 1, "tool": "python_sandbox", "input": {"code": text}}
+    return {"task_definition": {}, "plan": {"steps": [step]}}
+
+
+SUM = code("result = sum(range(5))")
+ENDLESS = code("while True: pass")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +82,20 @@ def succeeds(client: Client) -> bool:
         return bool(finished(client, CHAIN)["status"] == "succeeded")
     except (Refused, Unreachable):
         return False
+
+
+def runs_code(client: Client) -> bool:
+    """Whether code steps are on offer, and one succeeds."""
+    try:
+        done = finished(client, SUM)
+    except (Refused, Unreachable):
+        return False
+    return bool(done["status"] == "succeeded" and done["result"]["result"] == 10)
+
+
+def busy(stack: ComposeStack, installation: str) -> list[str]:
+    """The guests in which code runs: beside the keeper there is its child."""
+    return [each for each in stack.guests(installation) if stack.processes(each) > 1]
 
 
 def test_a_task_succeeds_through_the_published_port(client: Client) -> None:
@@ -183,3 +210,109 @@ def test_the_demo_runs_in_a_container(stack: ComposeStack) -> None:
     said = stack.script("demo")
 
     assert "All came out as said" in said
+
+
+async def test_code_of_a_step_runs_in_a_container(client: Client) -> None:
+    assert await eventually(lambda: runs_code(client), timeout=60)
+
+    (step,) = trace_of(client, finished(client, SUM)["task_id"])["steps"]
+    offered = {tool["name"]: tool["version"] for tool in client.get("/v1/tools")["data"]}
+
+    assert client.get("/readyz")["sandboxes"] == ["docker"]
+    assert "+docker." in offered["python_sandbox"]
+    assert step["tool_version"] == offered["python_sandbox"]
+
+
+def test_only_the_sandbox_holds_the_engines_socket(stack: ComposeStack) -> None:
+    holders = {
+        name
+        for name in (*OURS, "postgres", "kafka", "s3", "first", "migrate")
+        for container in stack.containers(name)
+        for mount in stack.inspect(container)["Mounts"]
+        if mount["Type"] == "bind"
+    }
+    (sandbox,) = stack.containers("sandbox")
+    found = stack.inspect(sandbox)
+
+    assert holders == {"sandbox"}
+    bound = [mount for mount in found["Mounts"] if mount["Type"] == "bind"]
+    assert [(mount["Destination"], mount["RW"]) for mount in bound] == [(SOCKET, False)]
+    assert found["HostConfig"]["Memory"] == 512 * MIB
+    for guest in stack.guests(stack.installation()):
+        assert stack.inspect(guest)["Mounts"] == []
+
+
+async def test_a_sandbox_that_dies_loses_its_step_and_leaves_nothing(
+    stack: ComposeStack, client: Client
+) -> None:
+    assert await eventually(lambda: runs_code(client), timeout=60)
+    installation = stack.installation()
+    task_id = client.post(EXECUTE, ENDLESS)["task_id"]
+    path = f"/api/v1/tasks/{task_id}"
+    await eventually(lambda: busy(stack, installation), timeout=30)
+    before = stack.guests(installation)
+
+    # From inside: what is killed by the engine's command is not started again.
+    kill = "kill -9 $(cat /proc/1/task/1/children)"
+    stack.compose("exec", "-T", "sandbox", "sh", "-c", kill)
+
+    await eventually(lambda: not before & stack.guests(installation), timeout=15)
+    await eventually(lambda: client.get(path)["status"] == "failed", timeout=30)
+    assert client.get(path)["failure"]["code"] == "SANDBOX_LOST"
+    names = [event["event"] for event in trace_of(client, task_id)["events"]]
+    assert names.count("task.step_started") == 1
+    assert await eventually(lambda: runs_code(client), timeout=60)
+
+
+async def test_executors_that_die_take_their_code_along(
+    stack: ComposeStack, client: Client
+) -> None:
+    assert await eventually(lambda: runs_code(client), timeout=60)
+    installation = stack.installation()
+    task_id = client.post(EXECUTE, ENDLESS)["task_id"]
+    path = f"/api/v1/tasks/{task_id}"
+    (guest,) = await eventually(lambda: busy(stack, installation), timeout=30)
+    executors = stack.containers("executor")
+
+    stack.docker("kill", *executors)
+    try:
+        await eventually(lambda: guest not in stack.guests(installation), timeout=5)
+        await eventually(lambda: client.get(path)["status"] == "failed", timeout=30)
+        assert client.get(path)["failure"]["code"] == "EXECUTOR_LOST"
+    finally:
+        stack.docker("start", *executors)
+    assert await eventually(lambda: runs_code(client), timeout=60)
+
+
+async def test_code_steps_are_refused_while_the_sandbox_is_away(
+    stack: ComposeStack, client: Client
+) -> None:
+    assert await eventually(lambda: runs_code(client), timeout=60)
+    stack.compose("stop", "sandbox")
+    try:
+        await eventually(lambda: client.get("/readyz")["sandboxes"] == [], timeout=30)
+        with pytest.raises(Refused, match="python_sandbox") as refused:
+            finished(client, SUM)
+        assert refused.value.problem["code"] == "tool_unavailable"
+        assert client.get("/readyz")["status"] == "ready"
+        assert succeeds(client)
+    finally:
+        stack.compose("start", "sandbox")
+    assert await eventually(lambda: runs_code(client), timeout=60)
+
+
+async def test_what_a_killed_sandbox_left_goes_with_the_containers(
+    stack: ComposeStack, client: Client
+) -> None:
+    assert await eventually(lambda: runs_code(client), timeout=60)
+    installation = stack.installation()
+    # By the engine's command, after which it stays away.
+    stack.docker("kill", *stack.containers("sandbox"))
+    assert stack.guests(installation)
+
+    try:
+        stack.script("down")
+
+        assert stack.guests(installation) == set()
+    finally:
+        stack.script("up")

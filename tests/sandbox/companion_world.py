@@ -21,6 +21,7 @@ REQUEST = CodeRequest(
 )
 RESULT = CodeResult(result_json='{"a":1}', stdout="said\n", stderr="")
 BOOT = "0193a5e0-0000-7000-8000-000000000001"
+LOOK_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -74,6 +75,12 @@ class CompanionWorld:
     channel: RpcChannel
     client: CompanionSandbox
 
+    async def serve_again(self, keys: KeyRing) -> RpcServer:
+        """Another server in place of the one that was stopped, at its address."""
+        server = _server(self.sandbox, keys, port=self.server.port)
+        await server.start()
+        return server
+
     def channel_as(self, service: str, keys: KeyRing, tls: TlsFiles | None = None) -> RpcChannel:
         """A channel of another service; "" of nobody."""
         tokens = ServiceTokens(service, keys.private[service]) if service else None
@@ -88,18 +95,24 @@ async def companion_world(
 ) -> AsyncIterator[CompanionWorld]:
     """A server on a free port, and an executor's client that has asked it who it is."""
     sandbox = MadeUpSandbox()
-    server = make_server(
-        SandboxServer(sandbox),
-        address="127.0.0.1:0",
-        verifier=TokenVerifier(keys.public, audience="sandbox"),
-        tls=server_tls,
-    )
+    server = _server(sandbox, keys, tls=server_tls)
     port = await server.start()
     tokens = ServiceTokens("executor", keys.private["executor"])
     channel = RpcChannel(f"127.0.0.1:{port}", audience="sandbox", tokens=tokens, tls=client_tls)
-    client = await CompanionSandbox.open(channel, boot_id=lambda: BOOT)
+    client = await CompanionSandbox.open(channel, boot_id=lambda: BOOT, look_seconds=LOOK_SECONDS)
     try:
         yield CompanionWorld(sandbox=sandbox, server=server, channel=channel, client=client)
     finally:
         await client.close()
         await server.stop()
+
+
+def _server(
+    sandbox: MadeUpSandbox, keys: KeyRing, *, port: int = 0, tls: TlsFiles | None = None
+) -> RpcServer:
+    return make_server(
+        SandboxServer(sandbox),
+        address=f"127.0.0.1:{port}",
+        verifier=TokenVerifier(keys.public, audience="sandbox"),
+        tls=tls,
+    )

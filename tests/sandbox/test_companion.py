@@ -94,17 +94,48 @@ async def test_a_failure_arrives_as_it_was_raised(world: CompanionWorld, code: F
     assert (failed.code, failed.message, failed.reason) == (code, "line 3: no", "RUNTIME_ERROR")
 
 
-async def test_several_that_could_not_run_make_it_unhealthy_until_one_does(
+async def test_it_is_as_well_as_the_process_says(world: CompanionWorld) -> None:
+    world.sandbox.is_healthy = False
+    await eventually(lambda: not world.client.is_healthy)
+
+    world.sandbox.is_healthy = True
+    await eventually(lambda: world.client.is_healthy)
+
+    assert world.sandbox.seen == []
+
+
+async def test_one_that_is_away_is_not_well_until_it_is_back(
+    world: CompanionWorld, keys: KeyRing
+) -> None:
+    await world.server.stop()
+    await eventually(lambda: not world.client.is_healthy)
+
+    again = await world.serve_again(keys)
+    try:
+        await eventually(lambda: world.client.is_healthy)
+        assert await world.client.run(REQUEST) == RESULT
+    finally:
+        await again.stop()
+
+
+async def test_another_sandbox_is_not_well_until_it_is_the_old_one_again(
     world: CompanionWorld,
 ) -> None:
-    world.sandbox.outcome = StepFailed(FailureCode.SANDBOX_UNAVAILABLE, "no engine")
+    world.sandbox.identity = replace(IDENTITY, build="other")
+    await eventually(lambda: not world.client.is_healthy)
+    assert world.client.identity == IDENTITY
+
+    world.sandbox.identity = IDENTITY
+    await eventually(lambda: world.client.is_healthy)
+
+
+async def test_what_cannot_run_now_does_not_make_it_unwell_by_itself(
+    world: CompanionWorld,
+) -> None:
+    world.sandbox.outcome = StepFailed(FailureCode.SANDBOX_UNAVAILABLE, "no place")
     for _ in range(MAX_FAILURES):
         with pytest.raises(StepFailed):
             await world.client.run(REQUEST)
-    assert not world.client.is_healthy
-
-    world.sandbox.outcome = RESULT
-    await world.client.run(REQUEST)
 
     assert world.client.is_healthy
 

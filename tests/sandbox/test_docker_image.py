@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
+import subprocess
+import sys
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
@@ -13,6 +16,7 @@ import docker
 import pytest
 import pytest_asyncio
 
+from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED
 from services.executor.sandbox.docker_engine import Engine
 from services.executor.sandbox.docker_image import VERSION_LABEL, ensure_image, image_name
 from services.executor.sandbox.image.context import ImageContext
@@ -126,6 +130,54 @@ async def test_a_build_that_fails_says_where(engine: Engine) -> None:
         await ensure_image(engine, broken, progress=lambda _: None)
 
     assert image_name(broken) != image_name(STUB)
+
+
+def make_image(address: str) -> tuple[int, str]:
+    """What `make sandbox-image` runs: its exit code, and what it said in the end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "services.executor.sandbox.make_image"],
+        env=os.environ | {"DOCKER_HOST": address},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, (done.stdout + done.stderr).splitlines()[-1]
+
+
+def test_the_command_says_that_the_image_is_there_already() -> None:
+    address = engine_or_skip()
+    made = make_image(address)
+
+    again = make_image(address)
+
+    image_id = r"sha256:[0-9a-f]{64}"
+    assert made[0] == again[0] == EXIT_STOPPED
+    assert re.fullmatch(rf"pawl-sandbox:[0-9a-f]{{12}} is (there already: )?{image_id}", made[1])
+    assert again[1] == made[1].replace(" is sha256", " is there already: sha256")
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("unix:///nowhere/docker.sock", "No such file or directory"),
+        ("tcp://127.0.0.1:1", "Connection refused"),
+    ],
+)
+def test_the_command_fails_in_a_sentence_without_an_engine(address: str, why: str) -> None:
+    code, said = make_image(address)
+
+    assert code == EXIT_FAILED
+    assert said == (
+        f"sandbox image: no container engine answers at {address}: {why}; "
+        "is Docker installed and running?"
+    )
+
+
+def test_the_command_says_what_an_address_may_be() -> None:
+    code, said = make_image("ssh://elsewhere")
+
+    assert code == EXIT_BAD_CONFIG
+    assert said.endswith("'ssh://elsewhere'; unix:///path and tcp://host:port are allowed")
 
 
 def test_the_archive_is_the_same_every_time() -> None:

@@ -25,6 +25,8 @@ KILL_SECONDS = 5.0
 SPARE_SECONDS = 30.0
 """Beyond the code's own time: for a guest to be made, the code to be killed, the way there."""
 
+LOOK_SECONDS = 1.0
+LOOK_TIMEOUT_SECONDS = 2.0
 MAX_FAILURES = 3
 
 _NOT_RUN = frozenset(
@@ -37,17 +39,25 @@ log = get_logger(__name__)
 class CompanionSandbox:
     """A Sandbox over the process that `channel` leads to. Nothing is tried twice.
 
-    `boot_id` is asked before each run: the start of the executor for which it is.
+    `boot_id` is asked before each run: the start of the executor for which it is. How the process
+    is, is asked every `look_seconds`: whether anybody wants to run something or not.
     """
 
     def __init__(
-        self, channel: RpcChannel, *, identity: SandboxIdentity, boot_id: Callable[[], str]
+        self,
+        channel: RpcChannel,
+        *,
+        identity: SandboxIdentity,
+        boot_id: Callable[[], str],
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._channel = channel
         self._stub = channel.stub(SandboxServiceStub)
         self._identity = identity
         self._boot_id = boot_id
         self._failures = 0
+        self._other: SandboxIdentity | None = None
+        self._looking = asyncio.create_task(self._look(look_seconds))
 
     @classmethod
     async def open(
@@ -56,6 +66,7 @@ class CompanionSandbox:
         *,
         boot_id: Callable[[], str],
         connect_seconds: float = CONNECT_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
     ) -> CompanionSandbox:
         """Ask the process which sandbox it is. Raises SandboxUnavailable.
 
@@ -68,12 +79,8 @@ class CompanionSandbox:
             )
         except PawlError as error:
             raise SandboxUnavailable(f"the sandbox: {error.message}") from error
-        identity = SandboxIdentity(
-            backend=said.identity.backend,
-            python=said.identity.python,
-            build=said.identity.build,
-        )
-        return cls(channel, identity=identity, boot_id=boot_id)
+        identity = _identity_from_proto(said.identity)
+        return cls(channel, identity=identity, boot_id=boot_id, look_seconds=look_seconds)
 
     @property
     def identity(self) -> SandboxIdentity:
@@ -82,28 +89,24 @@ class CompanionSandbox:
 
     @property
     def is_healthy(self) -> bool:
-        """As Sandbox.is_healthy: of what was asked of it last."""
-        return self._failures < MAX_FAILURES
+        """As Sandbox.is_healthy: false when the process says so, is another one now, or has not
+        answered several times in a row.
+        """
+        return self._other is None and self._failures < MAX_FAILURES
 
     async def run(self, request: CodeRequest) -> CodeResult:
         """As Sandbox.run. Once the code is on its way, a lost connection is SANDBOX_LOST."""
         try:
             await self._channel.ready(CONNECT_SECONDS)
         except PawlError as error:
-            raise self._unavailable(error.message) from error
+            raise _unavailable(error.message) from error
         response = await self._ask(self._request(request), wall_seconds=request.wall_seconds)
-        if not response.HasField("failure"):
-            self._failures = 0
-            result = response.result
-            return CodeResult(
-                result_json=result.result_json, stdout=result.stdout, stderr=result.stderr
-            )
-        failed = _failure_from_proto(response.failure)
-        if failed.code is FailureCode.SANDBOX_UNAVAILABLE:
-            self._failures += 1
-        else:
-            self._failures = 0
-        raise failed
+        if response.HasField("failure"):
+            raise _failure_from_proto(response.failure)
+        result = response.result
+        return CodeResult(
+            result_json=result.result_json, stdout=result.stdout, stderr=result.stderr
+        )
 
     async def boots(self) -> frozenset[str]:
         """As Sandbox.boots. Raises SandboxUnavailable."""
@@ -123,6 +126,8 @@ class CompanionSandbox:
 
     async def close(self) -> None:
         """As Sandbox.close: ends what runs, by ending the connection."""
+        self._looking.cancel()
+        await asyncio.wait({self._looking})
         await self._channel.close()
 
     def _request(self, request: CodeRequest) -> pb.RunCodeRequest:
@@ -158,7 +163,7 @@ class CompanionSandbox:
             return call.result()
         except PawlError as error:
             if error.code in _NOT_RUN or _was_full(error):
-                raise self._unavailable(error.message) from error
+                raise _unavailable(error.message) from error
             message = f"the sandbox was lost while it ran the code: {error.message}"
             raise StepFailed(FailureCode.SANDBOX_LOST, message) from error
 
@@ -168,10 +173,39 @@ class CompanionSandbox:
         except PawlError as error:
             log.warning("sandbox does not say that the code is dead", error=error.message)
 
-    def _unavailable(self, why: str) -> StepFailed:
-        self._failures += 1
-        message = f"the sandbox cannot run code now: {why}; nothing of it was run"
-        return StepFailed(FailureCode.SANDBOX_UNAVAILABLE, message)
+    async def _look(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                said = await self._stub.DescribeSandbox(
+                    pb.DescribeSandboxRequest(), timeout=LOOK_TIMEOUT_SECONDS
+                )
+            except PawlError:
+                # Why there is no connection stands in the log of the channel.
+                self._failures += 1
+                continue
+            self._failures = 0 if said.healthy else MAX_FAILURES
+            self._compare(_identity_from_proto(said.identity))
+
+    def _compare(self, now: SandboxIdentity) -> None:
+        """The version of the tool says which sandbox it is, and an executor offers one for life."""
+        other = None if now == self._identity else now
+        if other is not None and other != self._other:
+            log.error(
+                "the sandbox is another one now; an executor takes it when it starts",
+                was=self._identity.build,
+                now=now.build,
+            )
+        self._other = other
+
+
+def _unavailable(why: str) -> StepFailed:
+    message = f"the sandbox cannot run code now: {why}; nothing of it was run"
+    return StepFailed(FailureCode.SANDBOX_UNAVAILABLE, message)
+
+
+def _identity_from_proto(said: pb.SandboxIdentity) -> SandboxIdentity:
+    return SandboxIdentity(backend=said.backend, python=said.python, build=said.build)
 
 
 def _was_full(error: PawlError) -> bool:

@@ -155,6 +155,10 @@ class Engine:
         except NotFound as error:
             raise NotThere(f"the container engine has not: {what}: {_said(error)}") from error
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
+            away = _no_connection(error)
+            if away:
+                message = f"no container engine answers at {self.address}: {away}"
+                raise SandboxUnavailable(message) from error
             raise SandboxUnavailable(
                 f"the container engine at {self.address} failed ({what}): {_said(error)}"
             ) from error
@@ -172,6 +176,17 @@ class Engine:
                 client.trust_env = False
                 self._client = client
             return self._client
+
+
+def _no_connection(error: BaseException | None) -> str:
+    """Why none came about, in the system's words: below those of three libraries. "" if one did."""
+    while error is not None:
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError | PermissionError):
+            is_refused = isinstance(error, PermissionError)
+            ask = "may this user reach it?" if is_refused else "is Docker installed and running?"
+            return f"{error.strerror}; {ask}"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _said(error: Exception) -> str:

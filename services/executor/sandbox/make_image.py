@@ -12,7 +12,7 @@ import sys
 from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigError, Env
 from services.executor.sandbox.docker_address import read_engine_address
 from services.executor.sandbox.docker_engine import Engine
-from services.executor.sandbox.docker_image import ensure_image, image_name
+from services.executor.sandbox.docker_image import ensure_image, find_image, image_name
 from services.executor.sandbox.image.context import packaged_context
 from services.executor.sandbox.model import SandboxUnavailable
 
@@ -21,11 +21,15 @@ async def build(address: str) -> None:
     """Build it if need be, and say so. Raises SandboxUnavailable."""
     engine = Engine(address)
     context = packaged_context()
+    name = image_name(context)
     try:
-        image_id = await ensure_image(engine, context, progress=_say)
+        found = await find_image(engine, context)
+        if found is not None:
+            _say(f"{name} is there already: {found}")
+            return
+        _say(f"{name} is {await ensure_image(engine, context, progress=_say)}")
     finally:
         engine.close()
-    _say(f"{image_name(context)} is {image_id}")
 
 
 def _say(text: str) -> None:
