@@ -174,12 +174,12 @@ async def _work_and_close(worker: Worker, code_steps: CodeSteps, stop: asyncio.E
 async def _announce_ready(
     server: RpcServer, registration: Registration, worker: Worker, code_steps: CodeSteps
 ) -> None:
-    """Ready is: the planner knows the tools, a scheduler has answered hello, and whether there is
-    a sandbox is known.
+    """Ready is: whether there is a sandbox is known, the planner has taken all tools, and a
+    scheduler has answered hello.
     """
     await server.set_serving(serving=False)
     await code_steps.settled.wait()
-    await registration.registered.wait()
+    await registration.wait_current()
     await worker.connected.wait()
     await server.set_serving(serving=True)
     set_ready(True)

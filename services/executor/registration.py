@@ -38,8 +38,16 @@ class Registration:
         self._renew_seconds = renew_seconds
         self._retry_seconds = retry_seconds
         self._known: list[str] = []
+        self._taken = asyncio.Condition()
         self.registered = asyncio.Event()
-        """Set once the planner has taken the offer."""
+        """Set once the planner has taken an offer."""
+
+    async def wait_current(self) -> None:
+        """Wait until the planner has taken what is on offer now."""
+        async with self._taken:
+            await self._taken.wait_for(
+                lambda: self.registered.is_set() and self._known == self._labels()
+            )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Register and renew until `stop` is set, then withdraw. A planner that is away is asked
@@ -79,9 +87,14 @@ class Registration:
         labels = [spec.label for spec in specs]
         if labels != self._known:
             log.info("tools registered", tools=labels)
+        async with self._taken:
             self._known = labels
-        self.registered.set()
+            self.registered.set()
+            self._taken.notify_all()
         return True
+
+    def _labels(self) -> list[str]:
+        return [spec.label for spec in self._registry.specs]
 
     async def _withdraw(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from libs.core.errors import PawlError
@@ -16,11 +17,15 @@ TASK_WAIT_SECONDS = 10
 ANSWER_MS = 1000
 STEP_CODES = {"INPUT_INVALID": "INPUT_SCHEMA"}
 """Words of the cases → codes and reasons of failures; those that are the same are left out."""
-LEAKS = (b"Traceback", b'File "', b"psycopg", b"SELECT ", b"INSERT ", b"site-packages", b".py")
+LEAKS = (b"Traceback", b'File "', b"psycopg", b"SELECT ", b"INSERT ", b"site-packages")
+FILE_NAME = re.compile(rb"\.py\b")
+"""Of source; python_sandbox's version has .py too, and goes on with digits."""
 PROBLEM = ["type", "title", "status", "detail", "code", "request_id", "errors"]
 PLAN_STEP: dict[str, Any] = {"tool": "math", "input": {"expression": "1+1"}}
 
 RUNNABLE = ("d1.execute", "d1.get", "d1.trace", "tool.math", "tool.http_request", "grpc.GetTask")
+SANDBOX_OP = "tool.python_sandbox"
+"""These run on stacks of their own, which have a sandbox."""
 
 
 async def attack(case: Case, target: Target) -> None:
@@ -113,7 +118,8 @@ def _body(case: Case, target: Target) -> bytes | None:
 def _one_step(case: Case, target: Target) -> dict[str, Any]:
     step_input = built(case.input["input"], names=target.names)
     step = {"step_index": 1, "tool": case.op.removeprefix("tool."), "input": step_input}
-    return {"task_definition": {}, "plan": {"steps": [step]}}
+    limits = {"limits": case.input["limits"]} if "limits" in case.input else {}
+    return {"task_definition": {}, "plan": {"steps": [step], **limits}}
 
 
 async def _check_answer(case: Case, answer: Answer, target: Target) -> None:
@@ -128,6 +134,7 @@ async def _check_answer(case: Case, answer: Answer, target: Target) -> None:
     assert answer.seconds * 1000 <= expect.get("max_ms", ANSWER_MS)
     for leak in (*LEAKS, target.key.encode(), b"evil.example"):
         assert leak not in answer.body
+    assert FILE_NAME.search(answer.body) is None
     if expect.get("close"):
         assert answer.closed
     if answer.headers.get("content-type") == "application/problem+json":
@@ -182,6 +189,8 @@ async def _check_task(case: Case, task_id: str, target: Target) -> Any:
         assert allowed & {failure["code"], failure["reason"]}, failure
     if "result" in case.expect:
         assert json.dumps(task.json["result"]["result"]) == case.expect["result"]
+    if "stdout" in case.expect:
+        assert task.json["result"]["stdout"] == case.expect["stdout"]
     if "max_ms" in case.expect:
         assert trace["steps"][0]["duration_ms"] <= case.expect["max_ms"]
     return trace

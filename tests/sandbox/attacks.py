@@ -152,10 +152,10 @@ OUTPUT = [
     ),
     Attack(
         name="one-byte-too-many",
-        code="print('x' * 65536, end='')\nprint('x', end='')",
+        code="print('x' * 131_072, end='')\nprint('x', end='')",
         word="OUTPUT_TOO_LARGE",
     ),
-    Attack(name="no-byte-too-many", code="print('x' * 65536, end='')"),
+    Attack(name="no-byte-too-many", code="print('x' * 131_072, end='')"),
     Attack(name="brackets", code="print('[' * 60000)"),
     Attack(name="result", code="result = 'a' * 10 ** 6", word="RESULT_TOO_LARGE"),
     Attack(

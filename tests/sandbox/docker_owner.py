@@ -19,7 +19,7 @@ LIMITS = {
     "cpu_seconds": 60,
     "memory_bytes": 200 * 2**20,
     "file_bytes": 8 * 2**20,
-    "output_bytes": 64 * 2**10,
+    "output_bytes": 128 * 2**10,
     "result_bytes": 256 * 2**10,
 }
 

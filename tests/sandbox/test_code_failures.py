@@ -63,7 +63,7 @@ async def test_result_and_output_come_back(sandbox: PooledSandbox) -> None:
         ("import os; os._exit(3)", FailureCode.CODE_ERROR, "NO_RESULT", "exit code 3"),
         ("import time; time.sleep(9)", FailureCode.TIMEOUT, "WALL", "longer than 1 s"),
         ("x = bytearray(10 ** 9)", FailureCode.MEMORY_LIMIT, None, "line 1"),
-        ("while True: print('x' * 999)", FailureCode.OUTPUT_LIMIT, "OUTPUT_TOO_LARGE", "65536"),
+        ("while True: print('x' * 999)", FailureCode.OUTPUT_LIMIT, "OUTPUT_TOO_LARGE", "131072"),
         ("result = 'x' * 10 ** 6", FailureCode.OUTPUT_LIMIT, "RESULT_TOO_LARGE", "262144"),
         ("open('/tmp/x', 'wb').write(bytes(10 ** 7))", FailureCode.FILE_LIMIT, None, "too large"),
         ("import ctypes; ctypes.string_at(0)", FailureCode.CRASHED, None, "signal 11"),

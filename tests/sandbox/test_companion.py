@@ -73,7 +73,7 @@ async def test_what_is_asked_and_what_comes_back_are_the_same(world: CompanionWo
 async def test_the_largest_input_and_output_pass(world: CompanionWorld) -> None:
     text = json.dumps("x" * (4 * MIB - 2))
     largest = CodeResult(
-        result_json=json.dumps("y" * (256 * 2**10 - 2)), stdout="a" * 65536, stderr="ü" * 65536
+        result_json=json.dumps("y" * (256 * 2**10 - 2)), stdout="a" * 131_072, stderr="ü" * 131_072
     )
     world.sandbox.outcome = largest
 

@@ -45,7 +45,7 @@ class CodeLimits:
 
     memory_bytes: int = 200 * MIB
     file_bytes: int = 8 * MIB
-    output_bytes: int = 64 * 2**10
+    output_bytes: int = 128 * 2**10
     result_bytes: int = 256 * 2**10
     code_bytes: int = 256 * 2**10
     input_bytes: int = 4 * MIB
