@@ -14,6 +14,7 @@ from libs.pb.pawl.scheduler.v1 import task_pb2
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as pb
 from libs.rpc.convert import tool_ref_to_proto
 from libs.rpc.tokens import KeyRing
+from tests.executor_world import FakeTool, echo
 from tests.waiting import eventually
 from tests.worker_world import BOOT_ID, World, open_world
 
@@ -31,6 +32,41 @@ async def test_hello_names_the_executor_and_its_exact_tools(world: World) -> Non
     assert [tool_ref_to_proto(ref) for ref in world.registry.refs] == list(hello.tools)
     assert list(hello.running) == []
     await eventually(world.worker.connected.is_set)
+
+
+async def test_other_tools_are_said_in_a_new_hello_that_keeps_what_runs(world: World) -> None:
+    order = world.assignment(("fake", {}))
+    world.scheduler.keep = [order.task_id]
+    before = await world.begun(order)
+
+    world.registry.add(FakeTool(echo, name="later"))
+    after = await world.scheduler.session(2)
+    world.gate.open.set()
+    closed = await after.report(1)
+
+    assert before.closed.is_set()
+    assert not before.has_left
+    assert [tool_ref_to_proto(ref) for ref in world.registry.refs] == list(after.hello.tools)
+    assert "later" in {tool.name for tool in after.hello.tools}
+    assert [running.task_id for running in after.hello.running] == [order.task_id]
+    assert closed.finished.step_index == 1
+    assert not world.gate.cancelled.is_set()
+
+
+async def test_tools_that_are_not_available_stay_in_the_hello(world: World) -> None:
+    """Tasks that were planned before may still come; a new stream would tell nothing."""
+    available = True
+    world.registry.add(FakeTool(echo, name="later"), is_available=lambda: available)
+    session = await world.scheduler.session(2)
+    await eventually(world.worker.connected.is_set)
+
+    available = False
+    world.registry.changed()
+    before = session.heartbeats
+    await eventually(lambda: session.heartbeats >= before + 3)
+
+    assert not session.closed.is_set()
+    assert len(world.scheduler.sessions) == 2
 
 
 async def test_heartbeats_come_by_themselves(world: World) -> None:
