@@ -16,6 +16,7 @@ import docker
 import pytest
 from docker.errors import DockerException
 
+from services.executor.sandbox.image.context import ImageContext
 from tests.sandbox.docker_world import STUB, engine_or_skip
 
 _READY_SECONDS = 30
@@ -96,15 +97,18 @@ class OwnEngine:
 
 
 @contextmanager
-def own_engine(place: Path, *, tmpfs_bytes: int | None = None) -> Iterator[OwnEngine]:
-    """An engine that has the image of the stub; its data on a tmpfs of that size, if asked for.
+def own_engine(
+    place: Path, *, context: ImageContext = STUB, tmpfs_bytes: int | None = None
+) -> Iterator[OwnEngine]:
+    """An engine that has the image of `context`, which this machine's engine has; its data on a
+    tmpfs of that size, if asked for.
 
     Skips where no second engine is to be had.
     """
     address = engine_or_skip()
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         pytest.skip("a second dockerd needs the program and root")
-    image = _stub_image(address)
+    image = _image(address, context)
     data_root = place / "data"
     data_root.mkdir()
     with _tmpfs(data_root, tmpfs_bytes):
@@ -120,9 +124,25 @@ def own_engine(place: Path, *, tmpfs_bytes: int | None = None) -> Iterator[OwnEn
             engine.stop()
 
 
-def _stub_image(address: str) -> bytes:
+def fill(path: Path) -> None:
+    """Write a file that takes all that is left of its disk."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 2**20)
+        except OSError:
+            pass
+        # The last page too.
+        try:
+            while True:
+                file.write(b"\0" * 512)
+        except OSError:
+            return
+
+
+def _image(address: str, context: ImageContext) -> bytes:
     client = docker.DockerClient(base_url=address, timeout=120)
-    name = f"pawl-sandbox:{STUB.version}"
+    name = f"pawl-sandbox:{context.version}"
     saved = b"".join(client.images.get(name).save(named=name))
     client.close()
     return saved

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
-from libs.process.child import OsUser, tied
+from libs.process.child import OsUser, describe_exit, tied
 from libs.process.env import ConfigError
 from libs.process.logs import get_logger
 from services.executor.sandbox.bubblewrap_arguments import USER_ID, bwrap_arguments
@@ -190,7 +190,10 @@ class BubblewrapGuest:
         except FrameRefused as error:
             raise SandboxUnavailable("a guest said something else than ready") from error
         if body is None:
-            raise SandboxUnavailable(refusal(await self._complaints()))
+            said = await self._complaints()
+            ended = (await self.death()).exit_code
+            how = "it said nothing" if ended is None else f"it ended with {describe_exit(ended)}"
+            raise SandboxUnavailable(refusal(said or how))
         self.python = _python_version(body)
         try:
             # bwrap has said all before it lets the guest begin.
