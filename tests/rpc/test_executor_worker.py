@@ -53,20 +53,38 @@ async def test_other_tools_are_said_in_a_new_hello_that_keeps_what_runs(world: W
     assert not world.gate.cancelled.is_set()
 
 
-async def test_tools_that_are_not_available_stay_in_the_hello(world: World) -> None:
-    """Tasks that were planned before may still come; a new stream would tell nothing."""
+async def test_a_tool_that_is_not_available_is_in_no_hello(world: World) -> None:
+    """Its tasks go to another executor, or wait."""
     available = True
     world.registry.add(FakeTool(echo, name="later"), is_available=lambda: available)
-    session = await world.scheduler.session(2)
+    with_it = await world.scheduler.session(2)
     await eventually(world.worker.connected.is_set)
 
     available = False
+    world.registry.changed()
+    without = await world.scheduler.session(3)
+    available = True
+    world.registry.changed()
+    again = await world.scheduler.session(4)
+
+    names = [{tool.name for tool in one.hello.tools} for one in (with_it, without, again)]
+    assert [("later" in found, "math" in found) for found in names] == [
+        (True, True),
+        (False, True),
+        (True, True),
+    ]
+
+
+async def test_a_change_that_changes_no_tool_leaves_the_stream(world: World) -> None:
+    session = await world.scheduler.session()
+    await eventually(world.worker.connected.is_set)
+
     world.registry.changed()
     before = session.heartbeats
     await eventually(lambda: session.heartbeats >= before + 3)
 
     assert not session.closed.is_set()
-    assert len(world.scheduler.sessions) == 2
+    assert len(world.scheduler.sessions) == 1
 
 
 async def test_heartbeats_come_by_themselves(world: World) -> None:

@@ -190,10 +190,7 @@ class BubblewrapGuest:
         except FrameRefused as error:
             raise SandboxUnavailable("a guest said something else than ready") from error
         if body is None:
-            said = await self._complaints()
-            ended = (await self.death()).exit_code
-            how = "it said nothing" if ended is None else f"it ended with {describe_exit(ended)}"
-            raise SandboxUnavailable(refusal(said or how))
+            raise SandboxUnavailable(refusal(await self._complaints() or await self._end()))
         self.python = _python_version(body)
         try:
             # bwrap has said all before it lets the guest begin.
@@ -229,6 +226,11 @@ class BubblewrapGuest:
         if not self._is_removed:
             self._is_removed = True
             await asyncio.shield(asyncio.create_task(self._remove()))
+
+    async def _end(self) -> str:
+        """How bwrap ended that said nothing."""
+        code = (await self.death()).exit_code
+        return "" if code is None else f"it ended: {describe_exit(code)}"
 
     async def _remove(self) -> None:
         """Kill process 1 inside: bwrap sees it end when all that it had is gone."""

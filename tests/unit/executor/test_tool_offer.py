@@ -52,19 +52,20 @@ def test_a_name_is_taken_once() -> None:
     assert not watch.is_set()
 
 
-def test_what_is_not_available_is_not_for_new_plans_and_still_found() -> None:
+def test_what_is_not_available_is_not_for_new_tasks_and_still_found() -> None:
     registry, available = ToolRegistry((tool("a"),)), False
     registry.add(tool("b"), is_available=lambda: available)
     refs = registry.refs
 
     assert names(registry.specs) == ["a"]
     assert [ref.name for ref in refs] == ["a", "b"]
+    assert registry.available == refs[:1]
     assert registry.find(refs[1]) is not None
 
     available = True
 
     assert names(registry.specs) == ["a", "b"]
-    assert registry.refs == refs
+    assert registry.available == registry.refs == refs
 
 
 def test_each_who_watches_is_told_of_each_change() -> None:
