@@ -207,3 +207,25 @@ async def test_a_full_disk_ends_the_offer_and_no_more(world: CodeWorld, seed: in
     assert set(lacking.values()) == {0.0}
     assert "no space left" in world.stack.log_of("executor-1")
     await judged(world, load, refused)
+
+
+async def test_an_engine_that_stands_still_holds_up_no_more_than_code(
+    world: CodeWorld, seed: int
+) -> None:
+    """Nobody can remove the guest meanwhile; its own clock ends the code in time."""
+    load = Load(world.stack.server, seed=f"{seed}-still")
+    with load.running(PACE) as log:
+        task_id = world.begin(code_body(LOOP, step_seconds=3.0))
+        box = await world.busy()
+        world.engine.signal(signal.SIGSTOP)
+        try:
+            task = await world.ended(task_id, timeout=3.0 + GONE_SECONDS)
+            await more_done(log, 100)
+        finally:
+            world.engine.signal(signal.SIGCONT)
+        await gone(world, box)
+        await world.offered()
+        assert await world.run(code_body(ADD)) == "succeeded"
+
+    assert failed_at(task) == ("TIMEOUT", 2)
+    await judged(world, load, task_id)
