@@ -178,35 +178,43 @@ async def test_without_an_engine_at_the_start_code_is_refused_until_there_is_one
     assert await world.run(code_body(ADD)) == "succeeded"
 
 
+def has_ended(world: CodeWorld, task_id: UUID) -> bool:
+    task = Client(world.stack.server).get(f"/api/v1/tasks/{task_id}")
+    return task["status"] in {"succeeded", "failed", "cancelled"}
+
+
 async def test_a_full_disk_ends_the_offer_and_no_more(world: CodeWorld, seed: int) -> None:
     load = Load(world.stack.server, seed=f"{seed}-disk")
     filling = world.engine.data_root / "filling"
     filling.mkdir()
+    taken: list[UUID] = []
     with load.running(PACE) as log:
         try:
             # Guests that were ready run code; what would take their place does not start, once
             # the room is taken that they leave.
             for number in range(MOST_GUESTS):
                 fill(filling / str(number))
-                if not world.sandboxes():
+                last = world.submit(code_body(ADD))
+                if last.task_id is None:
                     break
-                told = world.submit(code_body(ADD))
-                if told.task_id is not None:
-                    ended = await world.ended(told.task_id)
-                    assert ended["status"] == "succeeded" or failed_at(ended) == UNAVAILABLE
-            await world.not_offered()
-            refused = world.submit(code_body(ADD))
-            lacking = world.metric(READY)
+                taken.append(last.task_id)
+                await eventually(
+                    lambda: has_ended(world, taken[-1]) or not world.sandboxes(), timeout=20
+                )
+            await eventually(lambda: set(world.metric(READY).values()) == {0.0})
             await more_done(log, 100)
         finally:
             shutil.rmtree(filling)
         await world.offered()
+        # What nobody could take has waited.
+        for task_id in taken:
+            task = await world.ended(task_id)
+            assert task["status"] == "succeeded" or failed_at(task) == UNAVAILABLE
         assert await world.run(code_body(ADD)) == "succeeded"
 
-    assert (refused.status, refused.answer["code"]) == (422, "tool_unavailable")
-    assert set(lacking.values()) == {0.0}
+    assert (last.status, last.answer["code"]) == (422, "tool_unavailable")
     assert "no space left" in world.stack.log_of("executor-1")
-    await judged(world, load, refused)
+    await judged(world, load, last)
 
 
 async def test_an_engine_that_stands_still_holds_up_no_more_than_code(
