@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -84,6 +84,20 @@ class OwnEngine:
         self._process.send_signal(signal.SIGCONT)
         self._process.terminate()
         self._process.wait(_END_SECONDS)
+        for pid in self._left():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _left(self) -> list[int]:
+        """What holds containers that were being made when the engine was killed, and these."""
+        mark = f"\0{self._place}/exec/".encode()
+        found: list[int] = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and mark in _read(entry / "cmdline"):
+                for children in entry.glob("task/*/children"):
+                    found += map(int, _read(children).split())
+                found.append(int(entry.name))
+        return found
 
     def _answers(self) -> bool:
         try:
@@ -94,6 +108,14 @@ class OwnEngine:
             return False
         client.close()
         return True
+
+
+def _read(path: Path) -> bytes:
+    """A file of /proc; empty when its process has ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 @contextmanager
