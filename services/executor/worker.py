@@ -33,8 +33,8 @@ class ToolsOnOffer(Protocol):
     """What a hello says of tools, as ToolRegistry has it."""
 
     @property
-    def refs(self) -> Sequence[ToolRef]:
-        """The exact tools on offer now."""
+    def available(self) -> Sequence[ToolRef]:
+        """The exact tools that can be called now."""
         ...
 
     def watch(self) -> asyncio.Event:
@@ -185,7 +185,7 @@ class Worker:
         offers_nothing = self._draining.is_set() or self._is_leaving
         try:
             self._other_tools.clear()
-            hello = self._hello(() if offers_nothing else self._identity.tools.refs)
+            hello = self._hello(() if offers_nothing else self._identity.tools.available)
             await stream.write(pb.WorkRequest(hello=hello))
             self._resume(await self._hello_reply(stream))
             self.connected.set()
@@ -259,7 +259,7 @@ class Worker:
     async def _until_other_tools(self, hello: pb.Hello) -> None:
         """Return once other tools are on offer than the hello said: a new one is to be said."""
         said = {(tool.name, tool.version, tool.digest) for tool in hello.tools}
-        while {(r.name, r.version, r.digest) for r in self._identity.tools.refs} == said:
+        while {(r.name, r.version, r.digest) for r in self._identity.tools.available} == said:
             await self._other_tools.wait()
             self._other_tools.clear()
 

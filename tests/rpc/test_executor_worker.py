@@ -14,6 +14,7 @@ from libs.pb.pawl.scheduler.v1 import task_pb2
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as pb
 from libs.rpc.convert import tool_ref_to_proto
 from libs.rpc.tokens import KeyRing
+from tests.executor_world import FakeTool, echo
 from tests.waiting import eventually
 from tests.worker_world import BOOT_ID, World, open_world
 
@@ -31,6 +32,59 @@ async def test_hello_names_the_executor_and_its_exact_tools(world: World) -> Non
     assert [tool_ref_to_proto(ref) for ref in world.registry.refs] == list(hello.tools)
     assert list(hello.running) == []
     await eventually(world.worker.connected.is_set)
+
+
+async def test_other_tools_are_said_in_a_new_hello_that_keeps_what_runs(world: World) -> None:
+    order = world.assignment(("fake", {}))
+    world.scheduler.keep = [order.task_id]
+    before = await world.begun(order)
+
+    world.registry.add(FakeTool(echo, name="later"))
+    after = await world.scheduler.session(2)
+    world.gate.open.set()
+    closed = await after.report(1)
+
+    assert before.closed.is_set()
+    assert not before.has_left
+    assert [tool_ref_to_proto(ref) for ref in world.registry.refs] == list(after.hello.tools)
+    assert "later" in {tool.name for tool in after.hello.tools}
+    assert [running.task_id for running in after.hello.running] == [order.task_id]
+    assert closed.finished.step_index == 1
+    assert not world.gate.cancelled.is_set()
+
+
+async def test_a_tool_that_is_not_available_is_in_no_hello(world: World) -> None:
+    """Its tasks go to another executor, or wait."""
+    available = True
+    world.registry.add(FakeTool(echo, name="later"), is_available=lambda: available)
+    with_it = await world.scheduler.session(2)
+    await eventually(world.worker.connected.is_set)
+
+    available = False
+    world.registry.changed()
+    without = await world.scheduler.session(3)
+    available = True
+    world.registry.changed()
+    again = await world.scheduler.session(4)
+
+    names = [{tool.name for tool in one.hello.tools} for one in (with_it, without, again)]
+    assert [("later" in found, "math" in found) for found in names] == [
+        (True, True),
+        (False, True),
+        (True, True),
+    ]
+
+
+async def test_a_change_that_changes_no_tool_leaves_the_stream(world: World) -> None:
+    session = await world.scheduler.session()
+    await eventually(world.worker.connected.is_set)
+
+    world.registry.changed()
+    before = session.heartbeats
+    await eventually(lambda: session.heartbeats >= before + 3)
+
+    assert not session.closed.is_set()
+    assert len(world.scheduler.sessions) == 1
 
 
 async def test_heartbeats_come_by_themselves(world: World) -> None:

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import docker
 import pytest
 from docker.errors import DockerException
 
+from services.executor.sandbox.image.context import ImageContext
 from tests.sandbox.docker_world import STUB, engine_or_skip
 
 _READY_SECONDS = 30
@@ -83,6 +84,20 @@ class OwnEngine:
         self._process.send_signal(signal.SIGCONT)
         self._process.terminate()
         self._process.wait(_END_SECONDS)
+        for pid in self._left():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _left(self) -> list[int]:
+        """What holds containers that were being made when the engine was killed, and these."""
+        mark = f"\0{self._place}/exec/".encode()
+        found: list[int] = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and mark in _read(entry / "cmdline"):
+                for children in entry.glob("task/*/children"):
+                    found += map(int, _read(children).split())
+                found.append(int(entry.name))
+        return found
 
     def _answers(self) -> bool:
         try:
@@ -95,16 +110,27 @@ class OwnEngine:
         return True
 
 
+def _read(path: Path) -> bytes:
+    """A file of /proc; empty when its process has ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 @contextmanager
-def own_engine(place: Path, *, tmpfs_bytes: int | None = None) -> Iterator[OwnEngine]:
-    """An engine that has the image of the stub; its data on a tmpfs of that size, if asked for.
+def own_engine(
+    place: Path, *, context: ImageContext = STUB, tmpfs_bytes: int | None = None
+) -> Iterator[OwnEngine]:
+    """An engine that has the image of `context`, which this machine's engine has; its data on a
+    tmpfs of that size, if asked for.
 
     Skips where no second engine is to be had.
     """
     address = engine_or_skip()
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         pytest.skip("a second dockerd needs the program and root")
-    image = _stub_image(address)
+    image = _image(address, context)
     data_root = place / "data"
     data_root.mkdir()
     with _tmpfs(data_root, tmpfs_bytes):
@@ -120,9 +146,25 @@ def own_engine(place: Path, *, tmpfs_bytes: int | None = None) -> Iterator[OwnEn
             engine.stop()
 
 
-def _stub_image(address: str) -> bytes:
+def fill(path: Path) -> None:
+    """Write a file that takes all that is left of its disk."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 2**20)
+        except OSError:
+            pass
+        # The last page too.
+        try:
+            while True:
+                file.write(b"\0" * 512)
+        except OSError:
+            return
+
+
+def _image(address: str, context: ImageContext) -> bytes:
     client = docker.DockerClient(base_url=address, timeout=120)
-    name = f"pawl-sandbox:{STUB.version}"
+    name = f"pawl-sandbox:{context.version}"
     saved = b"".join(client.images.get(name).save(named=name))
     client.close()
     return saved

@@ -47,7 +47,7 @@ async def test_identity_says_which_python_and_which_guest(world: GuestWorld) -> 
     ("needs", "said"),
     [
         ({"bwrap": "no-such-bwrap"}, "no no-such-bwrap; it is in the package bubblewrap"),
-        ({"bwrap": "/bin/false"}, "starts no guest: it said nothing"),
+        ({"bwrap": "/bin/false"}, "starts no guest: it ended: exit code 1"),
         ({"bwrap": "/bin/cat"}, "starts no guest: /bin/cat: unrecognized option"),
         ({"python": "/usr/bin/no-such-python"}, "no /usr/bin/no-such-python for guests"),
         ({"python": "/usr/bin/env"}, "starts no guest: /usr/bin/env: invalid option"),

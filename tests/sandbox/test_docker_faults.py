@@ -19,7 +19,7 @@ from services.executor.sandbox.docker import DockerBackend, DockerOwner
 from services.executor.sandbox.docker_engine import Engine
 from services.executor.sandbox.model import Death, SandboxUnavailable
 from tests.sandbox.docker_world import STUB, DockerWorld, docker_world, engine_or_skip, said
-from tests.sandbox.own_engine import OwnEngine, own_engine
+from tests.sandbox.own_engine import OwnEngine, fill, own_engine
 from tests.waiting import eventually
 
 pytestmark = [
@@ -125,21 +125,6 @@ async def test_a_full_disk_is_said_and_passes(place: Path, stub_image: None) -> 
 
             filling.unlink()
             assert await said(await world.guest(), do="echo") == {"do": "echo"}
-
-
-def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 2**20)
-        except OSError:
-            pass
-        # The last page too.
-        try:
-            while True:
-                file.write(b"\0" * 512)
-        except OSError:
-            return
 
 
 async def test_no_engine_is_said_at_once() -> None:

@@ -118,7 +118,7 @@ class PlannedByCaller(PlannerClient):
 class OneTool:
     """What the executors here offer."""
 
-    refs = (TOOL,)
+    available = (TOOL,)
 
     def watch(self) -> asyncio.Event:
         return asyncio.Event()

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
-from libs.process.child import OsUser, tied
+from libs.process.child import OsUser, describe_exit, tied
 from libs.process.env import ConfigError
 from libs.process.logs import get_logger
 from services.executor.sandbox.bubblewrap_arguments import USER_ID, bwrap_arguments
@@ -190,7 +190,7 @@ class BubblewrapGuest:
         except FrameRefused as error:
             raise SandboxUnavailable("a guest said something else than ready") from error
         if body is None:
-            raise SandboxUnavailable(refusal(await self._complaints()))
+            raise SandboxUnavailable(refusal(await self._complaints() or await self._end()))
         self.python = _python_version(body)
         try:
             # bwrap has said all before it lets the guest begin.
@@ -226,6 +226,11 @@ class BubblewrapGuest:
         if not self._is_removed:
             self._is_removed = True
             await asyncio.shield(asyncio.create_task(self._remove()))
+
+    async def _end(self) -> str:
+        """How bwrap ended that said nothing."""
+        code = (await self.death()).exit_code
+        return "" if code is None else f"it ended: {describe_exit(code)}"
 
     async def _remove(self) -> None:
         """Kill process 1 inside: bwrap sees it end when all that it had is gone."""

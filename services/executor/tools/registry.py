@@ -65,7 +65,8 @@ class ToolRegistry:
             self.add(tool)
 
     def add(self, tool: Tool, *, is_available: Callable[[], bool] = _always) -> None:
-        """Offer one more tool. While it is not available, new plans are not to name it.
+        """Offer one more tool. While it is not available, new plans are not to name it and no task
+        that needs it is to come; steps of tasks that run already still call it.
 
         Raises BadTool for a spec that cannot be offered and for a name that is taken.
         """
@@ -93,9 +94,14 @@ class ToolRegistry:
         return tuple(sorted(self._offered))
 
     @property
+    def available(self) -> tuple[ToolRef, ...]:
+        """What of that is available, sorted."""
+        return tuple(ref for ref in self.refs if self._available[ref]())
+
+    @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """The specs of what is on offer and available, in the order of `refs`."""
-        return tuple(self._offered[ref].tool.spec for ref in self.refs if self._available[ref]())
+        """The specs of what is available, in the order of `available`."""
+        return tuple(self._offered[ref].tool.spec for ref in self.available)
 
     def find(self, ref: ToolRef) -> OfferedTool | None:
         """Exactly this tool, or None."""
