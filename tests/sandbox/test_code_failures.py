@@ -8,35 +8,16 @@ import pytest
 import pytest_asyncio
 
 from libs.core.errors import FailureCode, StepFailed
-from services.executor.sandbox.model import Backend, CodeRequest
-from services.executor.sandbox.pool import PooledSandbox, PoolSize
+from services.executor.sandbox.model import CodeRequest
+from services.executor.sandbox.pool import PooledSandbox
 from tests.sandbox.guest_world import NOW, SEED, GuestWorld
-
-
-class _Lent:
-    """A backend of others, which is not closed with the pool."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.prepare = backend.prepare
-        self.start = backend.start
-        self.boots = backend.boots
-        self.remove = backend.remove
-
-    async def close(self) -> None:
-        """Leave it open."""
+from tests.sandbox.lent_pool import lent_pool
 
 
 @pytest_asyncio.fixture
 async def sandbox(guests: GuestWorld) -> AsyncIterator[PooledSandbox]:
-    sandbox = PooledSandbox(
-        _Lent(guests.backend),
-        identity=guests.identity,
-        boot_id=lambda: "boot",
-        size=PoolSize(guests=1, starting=1),
-    )
-    yield sandbox
-    await sandbox.close()
+    async with lent_pool(guests) as sandbox:
+        yield sandbox
 
 
 def request(code: str, *, input_json: str = "null", wall_seconds: float = 10) -> CodeRequest:
