@@ -73,3 +73,22 @@ async def test_guest_after_a_crash_is_a_new_one(sandbox: PooledSandbox) -> None:
     found = await sandbox.run(request("import os; result = os.listdir('/tmp')"))
 
     assert found.result_json == "[]"
+
+
+async def test_nothing_of_code_reaches_the_code_after_it(sandbox: PooledSandbox) -> None:
+    poison = (
+        "import json, os, sys\nopen('/tmp/json.py', 'w').write('1 / 0')\n"
+        "sys.path.insert(0, '/tmp'); sys.modules['re'] = None; json.dumps = None\n"
+        "os.environ['PYTHONPATH'] = '/tmp'; os.umask(0o777); os.chdir('/usr')"
+    )
+    await sandbox.run(request(poison))
+
+    found = await sandbox.run(
+        request(
+            "import json, os, re, sys\n"
+            "result = [json.dumps(1), os.listdir('/tmp'), os.getcwd(), os.umask(0o22),"
+            " '/tmp' in sys.path, 'PYTHONPATH' in os.environ]"
+        )
+    )
+
+    assert found.result_json == '["1",[],"/tmp",18,false,false]'
