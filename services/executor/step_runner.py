@@ -281,7 +281,8 @@ def _failure(work: StepWork, failed: StepFailed) -> Failure:
     # The scheduler, which has the records, adds what was and was not executed.
     return Failure(
         code=failed.code,
-        message=failed.message[:MAX_MESSAGE_LENGTH],
+        # A tool may quote what is no text, such as a file's name; it cannot be sent.
+        message=failed.message.encode("utf-8", "replace").decode()[:MAX_MESSAGE_LENGTH],
         step=work.step.tool,
         step_index=work.step.step_index,
         reason=failed.reason,

@@ -133,7 +133,7 @@ def _containers(client: Any, ready: ReadyFile) -> Callable[[], list[int]]:
 
 def _processes_in(client: Any, container_id: str) -> int:
     try:
-        return len(client.api.top(container_id)["Processes"])
+        return len(client.api.top(container_id)["Processes"] or [])
     except APIError:
         return 0
 

@@ -40,7 +40,8 @@ def masked(path: str) -> Attack:
 
 
 _SHORT = {"wall_seconds": 0.5}
-_ONE_SECOND = {"cpu_seconds": 1}
+# On a machine with much to do, a second of CPU time takes a while.
+_ONE_SECOND = {"cpu_seconds": 1, "wall_seconds": 25.0}
 _SMALL_FILES = {"file_bytes": 100_000}
 
 ENDLESS = [
@@ -132,6 +133,22 @@ MEMORY = [
         line=4,
     ),
     Attack(
+        name="compressed-file",
+        code="import io, zipfile\nheld = io.BytesIO()\n"
+        "with zipfile.ZipFile(held, 'w', 8, compresslevel=1) as z:\n"
+        "  with z.open('a', 'w') as f:\n    for _ in range(50): f.write(bytes(4 * 10 ** 6))\n"
+        "zipfile.ZipFile(held).read('a')",
+        word="MEMORY_LIMIT",
+        line=6,
+    ),
+    Attack(name="format", code="'{:>99999999999}'.format(1)", word="MEMORY_LIMIT", line=1),
+    Attack(
+        name="rings-without-collection",
+        code="import gc\ngc.disable()\nwhile True:\n  x = [bytearray(10 ** 6)]; x.append(x)",
+        word="MEMORY_LIMIT",
+        line=4,
+    ),
+    Attack(
         name="result-as-large-as-memory",
         code="result = 'a' * (150 * 2 ** 20)",
         word="RESULT_TOO_LARGE",
@@ -156,6 +173,20 @@ OUTPUT = [
         word="OUTPUT_TOO_LARGE",
     ),
     Attack(name="no-byte-too-many", code="print('x' * 131_072, end='')"),
+    Attack(name="no-byte-too-many-of-two", code="print('é' * 65536, end='')"),
+    Attack(
+        name="half-a-character-too-many",
+        code="print('x' + 'é' * 65536, end='')",
+        word="OUTPUT_TOO_LARGE",
+    ),
+    Attack(
+        name="bytes-of-no-text", code="import os\nfor _ in range(4): os.write(2, b'\\xff' * 32768)"
+    ),
+    Attack(
+        name="longest-answer",
+        code="import os\nfor n in (1, 2) * 4: os.write(n, b'\\1' * 32768)\nresult = '\\1' * 43_000",
+        found="\1" * 43_000,
+    ),
     Attack(name="brackets", code="print('[' * 60000)"),
     Attack(name="result", code="result = 'a' * 10 ** 6", word="RESULT_TOO_LARGE"),
     Attack(
@@ -211,6 +242,40 @@ FILES = [
         "with open('/tmp/x', 'wb') as f: f.write(bytes(10 ** 6))",
         word="FILE_LIMIT",
         limits=_SMALL_FILES,
+    ),
+    *(
+        Attack(
+            name=f"large-by-{name}",
+            code=f"import os\nf = os.open('/tmp/x', os.O_RDWR | os.O_CREAT)\n{call}",
+            word="FILE_LIMIT",
+            type="OSError",
+            line=3,
+        )
+        for name, call in {
+            "truncation": "os.truncate(f, 10 ** 9)",
+            "a-hole": "os.pwrite(f, b'x', 10 ** 12)",
+            "allocation": "os.posix_fallocate(f, 0, 10 ** 9)",
+        }.items()
+    ),
+    Attack(
+        name="files-without-names",
+        code="import os\nheld = []\nwhile True:\n  held.append(open('/tmp/x', 'wb', 0))\n"
+        "  os.unlink('/tmp/x'); held[-1].write(bytes(4 * 10 ** 6))",
+        word="FILE_LIMIT",
+        type="OSError",
+        line=5,
+    ),
+    Attack(
+        name="files-by-memory",
+        code="import mmap\nheld = []\nfor n in range(5):\n  f = open(f'/tmp/{n}', 'w+b')\n"
+        "  f.truncate(8 * 10 ** 6); held.append(mmap.mmap(f.fileno(), 0))\n"
+        "  held[-1][:] = bytes(8 * 10 ** 6)",
+        word="CRASHED",
+    ),
+    Attack(
+        name="deep-directories",
+        code="import os\nwhile True: os.mkdir('d'); os.chdir('d')",
+        word="FILE_LIMIT",
     ),
     unreachable("open-files", "held = []\nwhile True: held.append(open('/dev/null'))"),
     refused("fifo", "import os; os.mkfifo('/tmp/f')"),

@@ -118,6 +118,81 @@ TAMPERING = [
         "signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0001)\nresult = [[]] * 50_000",
         word="",
     ),
+    *(
+        Attack(
+            name=f"timer-of-{clock.lower()}",
+            code="import signal\ndef late(*_): raise KeyError\n"
+            f"signal.signal(signal.{number}, late)\nresult = [[0] * 9] * 9000\n"
+            f"signal.setitimer(signal.ITIMER_{clock}, 0.01, 0.0001)",
+        )
+        for clock, number in (("PROF", "SIGPROF"), ("VIRTUAL", "SIGVTALRM"))
+    ),
+    Attack(
+        name="all-signals",
+        code="import signal\ndef late(*_): raise KeyError\nfor n in range(1, 65):\n"
+        "  try: signal.signal(n, late)\n  except (OSError, ValueError): pass\nresult = 1",
+        found=1,
+    ),
+    Attack(
+        name="hook-that-refuses-all",
+        code="import sys\nsys.addaudithook(lambda *_: 1 / 0)\nresult = 1",
+        word="NO_RESULT",
+    ),
+    Attack(
+        name="profile-function",
+        code="import sys\ndef f(*_): raise KeyError\nsys.setprofile(f)",
+        word="CODE_ERROR",
+        type="KeyError",
+    ),
+    Attack(
+        name="no-imports",
+        code="import sys\nsys.modules.clear(); sys.meta_path.clear(); sys.path.clear()\nresult = 1",
+        found=1,
+    ),
+    Attack(
+        name="no-memory-for-the-report",
+        code="import resource as r\nfor kind in (r.RLIMIT_AS, r.RLIMIT_DATA, r.RLIMIT_FSIZE):\n"
+        "  r.setrlimit(kind, (0, 0))\nresult = 1",
+        found=1,
+    ),
+    Attack(
+        name="memory-of-the-report",
+        code="import resource as r\nfor kind in (r.RLIMIT_AS, r.RLIMIT_DATA):\n"
+        "  most = r.getrlimit(kind)[1]\n  r.setrlimit(kind, (most, most))\n"
+        "held = []\nwhile True: held.append(bytearray(2 ** 20))",
+        word="MEMORY_LIMIT",
+        line=6,
+    ),
+    refused(
+        "limits-raised",
+        "import resource as r\nr.setrlimit(r.RLIMIT_CPU, (99, 99))",
+        type="ValueError",
+    ),
+    Attack(
+        name="no-descriptors",
+        code="import os\nfor n in (0, 1, 2): os.close(n)\n1 / 0",
+        word="CODE_ERROR",
+        type="ZeroDivisionError",
+        line=3,
+    ),
+    Attack(
+        name="threads-that-print",
+        code="import threading\ndef f():\n  while True: print('x' * 99)\n"
+        "for _ in range(5): threading.Thread(target=f).start()\nthreading.Event().wait()",
+        word="OUTPUT_TOO_LARGE",
+    ),
+    Attack(
+        name="handler-of-faults",
+        code="import faulthandler\nfaulthandler.enable()\nfaulthandler._sigsegv()",
+        word="CRASHED",
+    ),
+    Attack(
+        name="debugger",
+        code="breakpoint()",
+        word="CODE_ERROR",
+        type="BdbQuit",
+        line=1,
+    ),
     Attack(
         name="text-of-exception-raises",
         code="class E(Exception):\n  def __str__(self): raise SystemExit(0)\nraise E",
@@ -191,6 +266,69 @@ FORGERY = [
         "os._exit(0)",
         word="NO_RESULT",
     ),
+    Attack(
+        name="number-that-is-none-in-report",
+        code='import os\nos.write(63, b\'{"ok":true,"result":[1e999]}\')\nos._exit(0)',
+        word="NO_RESULT",
+    ),
+    Attack(
+        name="half-pair-in-report",
+        code='import os\nos.write(63, b\'{"ok":true,"result":"\\\\ud800"}\')\nos._exit(0)',
+        word="NO_RESULT",
+    ),
+    Attack(
+        name="no-utf-8-in-report",
+        code='import os\nos.write(63, b\'{"ok":true,"result":"\\xff"}\')\nos._exit(0)',
+        word="NO_RESULT",
+    ),
+    Attack(
+        name="report-with-more",
+        code='import os\nos.write(63, b\'{"ok":true,"result":1,"v":9,"id":"2","stdout":"x"}\')\n'
+        "os._exit(0)",
+        found=1,
+    ),
+    Attack(
+        name="report-of-odd-error",
+        code='import os\nos.write(63, b\'{"ok":false,"code":"CODE_ERROR","error":[1]}\')\n'
+        "os._exit(0)",
+        word="NO_RESULT",
+    ),
+    Attack(
+        name="report-of-no-word",
+        code='import os\nos.write(63, b\'{"ok":false,"code":[]}\')\nos._exit(0)',
+        word="NO_RESULT",
+    ),
+    Attack(
+        name="report-and-crash",
+        code='import os\nos.write(63, b\'{"ok":true,"result":1}\')\nos.abort()',
+        word="CRASHED",
+    ),
+    Attack(
+        name="report-by-a-thread",
+        code="import os, threading\ndef f():\n  while True: os.write(63, b'[')\n"
+        "threading.Thread(target=f).start()\nimport time; time.sleep(0.1); result = 1",
+        word="NO_RESULT",
+    ),
+    Attack(
+        name="frame-to-all-descriptors",
+        code="import os\nfor n in range(3, 200):\n"
+        "  try: os.write(n, b'\\0\\0\\0\\x02{}')\n  except OSError: pass\nresult = 1",
+        word="NO_RESULT",
+    ),
+    Attack(
+        name="report-that-does-not-wait",
+        code="import os\nos.set_blocking(63, False)\nresult = 'x' * 200_000",
+        found="x" * 200_000,
+    ),
+    Attack(name="no-report", code="import os\nos.close(63)\nresult = 1", word="NO_RESULT"),
+    Attack(name="report-printed", code="import os\nos.dup2(1, 63)\nresult = 1", word="NO_RESULT"),
+    Attack(
+        name="print-into-report",
+        code="import os\nos.dup2(63, 1)\nprint('x'); result = 1",
+        word="NO_RESULT",
+    ),
+    refused("report-read", "import os; os.read(63, 9)", type="OSError", found="[Errno 9]"),
+    refused("larger-pipe", "import fcntl; fcntl.fcntl(63, 1031, 2 ** 20)"),
     Attack(
         name="endless-report",
         code="import os\nwhile True: os.write(63, b'x' * 65536)",

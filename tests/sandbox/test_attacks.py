@@ -6,7 +6,13 @@ import os
 
 import pytest
 
-from tests.sandbox import attacks, attacks_on_guest, attacks_on_host
+from tests.sandbox import (
+    attacks,
+    attacks_by_objects,
+    attacks_by_source,
+    attacks_on_guest,
+    attacks_on_host,
+)
 from tests.sandbox.attacks import Attack
 from tests.sandbox.guest_world import GuestWorld
 from tests.sandbox.process_table import processes_below
@@ -21,6 +27,10 @@ TABLE = [
         "ends": attacks_on_guest.ENDS,
         "tampering": attacks_on_guest.TAMPERING,
         "forgery": attacks_on_guest.FORGERY,
+        "results": attacks_by_objects.RESULTS,
+        "exceptions": attacks_by_objects.EXCEPTIONS,
+        "bombs": attacks_by_source.BOMBS,
+        "spellings": attacks_by_source.SPELLINGS,
         "processes": attacks_on_host.PROCESSES,
         "places": attacks_on_host.PLACES,
         "network": attacks_on_host.NETWORK,

@@ -8,35 +8,16 @@ import pytest
 import pytest_asyncio
 
 from libs.core.errors import FailureCode, StepFailed
-from services.executor.sandbox.model import Backend, CodeRequest
-from services.executor.sandbox.pool import PooledSandbox, PoolSize
+from services.executor.sandbox.model import CodeRequest
+from services.executor.sandbox.pool import PooledSandbox
 from tests.sandbox.guest_world import NOW, SEED, GuestWorld
-
-
-class _Lent:
-    """A backend of others, which is not closed with the pool."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.prepare = backend.prepare
-        self.start = backend.start
-        self.boots = backend.boots
-        self.remove = backend.remove
-
-    async def close(self) -> None:
-        """Leave it open."""
+from tests.sandbox.lent_pool import lent_pool
 
 
 @pytest_asyncio.fixture
 async def sandbox(guests: GuestWorld) -> AsyncIterator[PooledSandbox]:
-    sandbox = PooledSandbox(
-        _Lent(guests.backend),
-        identity=guests.identity,
-        boot_id=lambda: "boot",
-        size=PoolSize(guests=1, starting=1),
-    )
-    yield sandbox
-    await sandbox.close()
+    async with lent_pool(guests) as sandbox:
+        yield sandbox
 
 
 def request(code: str, *, input_json: str = "null", wall_seconds: float = 10) -> CodeRequest:
@@ -92,3 +73,22 @@ async def test_guest_after_a_crash_is_a_new_one(sandbox: PooledSandbox) -> None:
     found = await sandbox.run(request("import os; result = os.listdir('/tmp')"))
 
     assert found.result_json == "[]"
+
+
+async def test_nothing_of_code_reaches_the_code_after_it(sandbox: PooledSandbox) -> None:
+    poison = (
+        "import json, os, sys\nopen('/tmp/json.py', 'w').write('1 / 0')\n"
+        "sys.path.insert(0, '/tmp'); sys.modules['re'] = None; json.dumps = None\n"
+        "os.environ['PYTHONPATH'] = '/tmp'; os.umask(0o777); os.chdir('/usr')"
+    )
+    await sandbox.run(request(poison))
+
+    found = await sandbox.run(
+        request(
+            "import json, os, re, sys\n"
+            "result = [json.dumps(1), os.listdir('/tmp'), os.getcwd(), os.umask(0o22),"
+            " '/tmp' in sys.path, 'PYTHONPATH' in os.environ]"
+        )
+    )
+
+    assert found.result_json == '["1",[],"/tmp",18,false,false]'

@@ -172,3 +172,21 @@ async def test_many_guests_live_side_by_side(guests: GuestWorld) -> None:
     )
 
     assert found == [0, 2, 4, 6, 8, 10]
+
+
+async def test_forged_result_at_the_edge_of_what_can_be_read_is_answered(
+    guests: GuestWorld,
+) -> None:
+    """Whatever depth can still be read must be possible to write, or be no result."""
+    for levels in range(964, 1000, 4):
+        guest = await guests.start()
+        nested = f"b'[' * {levels} + b']' * {levels}"
+        code = (
+            f'import os\nos.write(63, b\'{{"ok":true,"result":\' + {nested} + b"}}")\nos._exit(0)'
+        )
+
+        async with asyncio.timeout(10):
+            answer = await guest.ask(json.dumps(code_request(code)).encode(), max_answer_bytes=9999)
+
+        assert answer is not None, levels
+        await guest.remove()

@@ -136,7 +136,7 @@ def unavailable(why: str) -> StepFailed:
 def code_error(kind: str, message: str, *, line: int | None, traceback: str) -> StepFailed:
     """The failure of code that raised: its type, message, line and the caller's own traceback."""
     where = "" if line is None else f" (line {line})"
-    said = f"{kind[:MAX_TYPE]}: {message[:MAX_MESSAGE]}{where}" if message else f"{kind}{where}"
+    said = kind[:MAX_TYPE] + (f": {message[:MAX_MESSAGE]}" if message else "") + where
     trace = traceback[-MAX_TRACEBACK:].rstrip()
     return StepFailed(FailureCode.CODE_ERROR, f"{said}\n{trace}" if trace else said)
 
@@ -157,10 +157,12 @@ def _no_number(word: str) -> None:
 
 def _text(said: dict[str, Any], name: str, most: int) -> str:
     text = said.get(name)
-    if not isinstance(text, str) or len(text.encode("utf-8", "surrogatepass")) > 3 * most:
-        # What is no UTF-8 comes as U+FFFD, which has three bytes.
+    # No honest guest sends half a surrogate pair, which nobody could pass on.
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else None
+    # What is no UTF-8 comes as U+FFFD, which has three bytes.
+    if data is None or len(data) > 3 * most:
         raise broken(f"its answer has no {name} within bounds")
-    return text
+    return data.decode()
 
 
 def _result(value: Any, limits: CodeLimits) -> str:
@@ -194,12 +196,19 @@ def _failure(said: dict[str, Any], *, limits: CodeLimits, wall_seconds: float) -
 
 _SENTENCES: dict[tuple[FailureCode, str | None], str] = {
     (FailureCode.CODE_ERROR, None): "the code failed and did not say how",
-    (FailureCode.CODE_ERROR, "NO_RESULT"): "the code ended its process itself (exit code {exit})",
+    (FailureCode.CODE_ERROR, "NO_RESULT"): (
+        "the code ended its own process before there was a result (exit code {exit})"
+    ),
     (FailureCode.MEMORY_LIMIT, None): "the code used more than {memory} MiB of memory",
-    (FailureCode.FILE_LIMIT, None): "the code wrote a file larger than {file} MiB",
+    (FailureCode.FILE_LIMIT, None): (
+        "the code wrote more than it may: a file of more than {file} MiB, or too many files in /tmp"
+    ),
     (FailureCode.CRASHED, None): "the code was ended by signal {signal}",
-    (FailureCode.SANDBOX_LOST, "KILLED"): "the code was killed from outside",
-    (FailureCode.SANDBOX_ERROR, None): "the sandbox could not be set up",
+    (FailureCode.SANDBOX_LOST, "KILLED"): (
+        "the code was killed by signal 9, which it sent to itself or the machine sent; the code is "
+        "not run again"
+    ),
+    (FailureCode.SANDBOX_ERROR, None): "the sandbox could not be set up; the code was not run",
 }
 
 
@@ -220,7 +229,7 @@ def _told(error: dict[str, Any]) -> StepFailed:
     return code_error(
         kind or "Exception",
         message,
-        line=line if isinstance(line, int) else None,
+        line=line if type(line) is int else None,
         traceback=traceback,
     )
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.core.errors import FailureCode, StepFailed
@@ -64,6 +64,12 @@ def test_a_good_answer_is_a_result() -> None:
     assert read({**GOOD, "result": None}).result_json == "null"
 
 
+def test_nul_is_kept_in_a_result_and_what_was_printed_and_half_a_surrogate_pair_is_not() -> None:
+    found = read({**GOOD, "result": "a\0", "stdout": "b\0", "stderr": "c\ud800"})
+
+    assert found == CodeResult(result_json='"a\\u0000"', stdout="b\0", stderr="c?")
+
+
 @pytest.mark.parametrize(
     ("word", "code", "reason"),
     [
@@ -88,6 +94,24 @@ def test_every_word_has_its_code(word: str, code: FailureCode, reason: str | Non
     assert "{" not in failed.message
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"code": "FILE_LIMIT", "signal": 25}, "a file of more than 8 MiB, or too many files"),
+        ({"code": "FILE_LIMIT"}, "a file of more than 8 MiB, or too many files"),
+        ({"code": "MEMORY_LIMIT", "signal": 9}, "more than 200 MiB of memory"),
+        ({"code": "CRASHED", "signal": 11}, "signal 11"),
+        ({"code": "CRASHED", "signal": "x" * 9}, "signal unknown"),
+        ({"code": "NO_RESULT", "exit": 3}, "before there was a result (exit code 3)"),
+        ({"code": "KILLED", "signal": 9}, "not run again"),
+        ({"code": "OUTPUT_TOO_LARGE"}, "printed more than 131072 bytes"),
+        ({"code": "RESULT_TOO_LARGE"}, "more than 262144 bytes"),
+    ],
+)
+def test_an_end_without_an_exception_is_told(said: dict[str, Any], told: str) -> None:
+    assert told in failure({**BAD, **said}).message
+
+
 def test_an_error_is_told_with_type_message_line_and_traceback() -> None:
     error = {
         "type": "ValueError",
@@ -102,9 +126,12 @@ def test_an_error_is_told_with_type_message_line_and_traceback() -> None:
 
 
 def test_a_long_error_is_cut() -> None:
-    error = {"type": "T" * 9000, "message": "m" * 9000, "line": 1, "traceback": "t" * 9000}
+    error = {"type": "T" * 9000, "message": "m" * 9000, "line": True, "traceback": "t" * 9000}
 
-    assert len(failure({**BAD, "code": "CODE_ERROR", "error": error}).message) < 4000
+    for told in (error, {**error, "message": ""}):
+        message = failure({**BAD, "code": "CODE_ERROR", "error": told}).message
+        assert len(message) < 4000
+        assert "(line" not in message
 
 
 @pytest.mark.parametrize(
@@ -160,6 +187,8 @@ json_values = st.recursive(
 )
 
 
+# A machine under load is no fault of the values.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.binary(max_size=200)
     | st.dictionaries(

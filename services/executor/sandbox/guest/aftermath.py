@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 _RESERVE_BYTES = 2 * 2**20
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 class Aftermath:
@@ -37,9 +38,10 @@ class Aftermath:
         return None if self._frame is None else self._frame.f_lineno
 
     def restore(self) -> None:
-        """Builtins, the recursion limit, no alarm; and what was printed is written."""
+        """Builtins, the recursion limit, no timer; and what was printed is written."""
         self._put_back(self._names)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
         sys.setrecursionlimit(self._recursion)
         for stream in (sys.stdout, sys.stderr, *self._streams):
             with suppress(Exception):

@@ -77,6 +77,8 @@ def _reported(report: bytes) -> dict[str, Any] | None:
     try:
         said = json.loads(report.removeprefix(READY), parse_constant=_refuse)
         if said["ok"] is True:
+            # Whatever can be read, such as 1e999, must be possible to write as well.
+            json.dumps(said["result"], ensure_ascii=False, allow_nan=False).encode()
             return {"ok": True, "result": said["result"]}
         if said["ok"] is not False or said["code"] not in REPORTED:
             return None

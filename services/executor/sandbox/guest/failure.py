@@ -21,8 +21,15 @@ _FILE_LIMITS = {errno.EFBIG, errno.ENOSPC, errno.EDQUOT}
 
 def failure_code(raised: BaseException) -> str:
     """The word for how code failed that raised this."""
-    number = raised.errno if isinstance(raised, OSError) else None
-    if isinstance(raised, MemoryError) or number == errno.ENOMEM:
+    if issubclass(type(raised), MemoryError):
+        return "MEMORY_LIMIT"
+    if not issubclass(type(raised), OSError):
+        return "CODE_ERROR"
+    # What the interpreter keeps, whatever the class or its author makes of that.
+    number = OSError.__dict__["errno"].__get__(raised)
+    if type(number) is not int:
+        return "CODE_ERROR"
+    if number == errno.ENOMEM:
         return "MEMORY_LIMIT"
     return "FILE_LIMIT" if number in _FILE_LIMITS else "CODE_ERROR"
 

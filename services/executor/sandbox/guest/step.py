@@ -49,7 +49,9 @@ def run_child(request: Request, report_to: int) -> NoReturn:
             write_all(report_to, NOT_READY + f"{type(error).__name__}: {error}".encode()[:1000])
         else:
             write_all(report_to, READY)
-            write_all(report_to, _run(request).encode())
+            report = _run(request).encode()
+            os.set_blocking(report_to, True)
+            write_all(report_to, report)
             status = 0
     finally:
         os._exit(status)
