@@ -16,14 +16,12 @@ MAX_BYTES = 256 * 1024 * 1024
 
 
 def read_trace_file(name: str) -> Json:
-    """The JSON value of the file, `-` for standard input. Raises NotATrace: what is wrong."""
-    if name == "-":
-        return parse(_bounded(sys.stdin.buffer, "standard input"))
+    """The JSON value of the file, `-` for standard input. Raises NotATrace: what is wrong where."""
+    data = _data(name)
     try:
-        with Path(name).open("rb") as stream:
-            return parse(_bounded(stream, name))
-    except OSError as error:
-        raise NotATrace(f"{name} cannot be read: {error.strerror}") from error
+        return parse(data)
+    except NotATrace as error:
+        raise NotATrace(f"{name}: {error}") from error
 
 
 def parse(data: bytes) -> Json:
@@ -38,6 +36,16 @@ def parse(data: bytes) -> Json:
     except RecursionError as error:
         raise NotATrace("the file is nested too deeply") from error
     return value
+
+
+def _data(name: str) -> bytes:
+    if name == "-":
+        return _bounded(sys.stdin.buffer, "standard input")
+    try:
+        with Path(name).open("rb") as stream:
+            return _bounded(stream, name)
+    except OSError as error:
+        raise NotATrace(f"{name} cannot be read: {error.strerror}") from error
 
 
 def _bounded(stream: BinaryIO, name: str) -> bytes:

@@ -7,7 +7,7 @@ from libs.cli.output import console, plain, print_json, styled, table
 from libs.cli.trace_file import read_trace_file
 from libs.core.canonical import doubles
 from libs.core.comparison import compare_blocks
-from libs.core.recorded_trace import read_trace
+from libs.core.recorded_trace import NotATrace, RecordedBlock, read_trace
 from libs.core.verification import Report, verify
 
 _MOST_SHOWN = 20
@@ -31,12 +31,9 @@ def verify_pair(name: str, original: str, *, expected_task_hash: str | None, as_
 
     Raises NotATrace.
     """
-    traces = read_trace_file(name), read_trace_file(original)
-    reports = (
-        verify(traces[0], expected_task_hash=expected_task_hash),
-        verify(traces[1]),
-    )
-    replayed, against = (read_trace(doubles(trace)).block for trace in traces)
+    report, replayed = _judged(name, expected_task_hash)
+    other_report, against = _judged(original, None)
+    reports = report, other_report
     outcome = comparison_json(compare_blocks(against, replayed))
     holds = all(report.holds for report in reports)
     if as_json:
@@ -50,6 +47,16 @@ def verify_pair(name: str, original: str, *, expected_task_hash: str | None, as_
         if holds:
             print_outcome(outcome, console())
     return 0 if holds and outcome["matches"] else 1
+
+
+def _judged(name: str, expected_task_hash: str | None) -> tuple[Report, RecordedBlock]:
+    """The report of one of several files. Raises NotATrace, which names the file."""
+    trace = read_trace_file(name)
+    try:
+        report = verify(trace, expected_task_hash=expected_task_hash)
+        return report, read_trace(doubles(trace)).block
+    except NotATrace as error:
+        raise NotATrace(f"{name}: {error}") from error
 
 
 def print_report(report: Report) -> None:

@@ -182,6 +182,6 @@ class StepFailed(Exception):  # noqa: N818 - an outcome of a step, not a fault o
 
     def __init__(self, code: FailureCode, message: str, *, reason: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code = FailureCode(code)
         self.message = message
         self.reason = reason

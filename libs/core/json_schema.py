@@ -43,6 +43,10 @@ _DEPENDS_ON_PARTS = frozenset(
 )
 _ABOUT_KEYS = frozenset({"additionalProperties", "required"})
 _CONDITIONAL = frozenset({"then", "else"})
+_NO_FORM = (
+    jsonschema_rs.ValidationErrorKind.AnyOf,
+    jsonschema_rs.ValidationErrorKind.OneOfNotValid,
+)
 
 __all__ = ["SchemaRefused", "Validator", "Violation", "compile_schema"]
 
@@ -152,6 +156,13 @@ def _read(error: jsonschema_rs.ValidationError) -> Iterator[Violation]:
         parts, message = tuple(error.kind.unexpected), "this key is not known here"
     elif isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
         parts, message = (str(error.kind.property),), "this key is required"
+    elif isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Enum):
+        options = islice(error.kind.options, MAX_MESSAGE_LENGTH)
+        message = f"it is none of {', '.join(map(json.dumps, options))}"
+    elif isinstance(error.kind, _NO_FORM):
+        message = _forms(path, error.kind.context)
+    elif isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Not):
+        message = _not_together(error.kind.schema) or message
     elif keyword == "falseSchema" and error.evaluation_path[-1:] == ["additionalProperties"]:
         message = "no key is known here"
     for location in [(*path, part) for part in parts] or [path]:
@@ -162,6 +173,20 @@ def _read(error: jsonschema_rs.ValidationError) -> Iterator[Violation]:
             location=location,
             conditional=conditional,
         )
+
+
+def _forms(path: Path, branches: list[list[jsonschema_rs.ValidationError]]) -> str:
+    """What keeps a value from each of the forms that it might have."""
+    told = []
+    for error in (branch[0] for branch in branches if branch):
+        inside = dotted(tuple(error.instance_path)[len(path) :])
+        told.append(f"{inside}: {error.message}" if inside else error.message)
+    return f"it fits none of the forms allowed here: {'; or '.join(told)}"
+
+
+def _not_together(schema: Any) -> str | None:
+    names = schema.get("required") if isinstance(schema, dict) and len(schema) == 1 else None
+    return f"{' and '.join(names)} may not stand here together" if names else None
 
 
 def _is_open(violation: Violation, unknown: frozenset[Path]) -> bool:

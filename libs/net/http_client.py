@@ -17,6 +17,7 @@ import httpcore2
 from libs.net.content_coding import decode, too_large
 from libs.net.egress_rules import EgressRules
 from libs.net.guard import GuardedNetwork
+from libs.net.metered import Meter, MeteredNetwork
 from libs.net.refusals import ExchangeFailed, ExchangeFault
 from libs.net.resolver import Resolver, SystemResolver
 from libs.net.urls import Url
@@ -24,6 +25,12 @@ from libs.net.urls import Url
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 2**10
 SWITCHING_PROTOCOLS = 101
+
+# What may come over the wire, with all that is not the answer's own content: provisional answers
+# before its headers, the framing of chunks in its body.
+_WIRE_HEAD_BYTES = 128 * 2**10
+_WIRE_BODY_FACTOR = 2
+_WIRE_BODY_EXTRA_BYTES = 64 * 2**10
 
 _SAID_CHARACTERS = 200
 
@@ -94,10 +101,13 @@ class HttpClient:
         Raises EgressDenied before anything is sent, ExchangeFailed for what then goes wrong. A
         cancellation closes the connection.
         """
-        network = GuardedNetwork(self._rules, resolver=self._resolver, network=self._network)
+        meter = Meter(_WIRE_HEAD_BYTES)
+        network = GuardedNetwork(
+            self._rules, resolver=self._resolver, network=MeteredNetwork(self._network, meter)
+        )
         try:
             async with asyncio.timeout(bounds.seconds):
-                return await self._exchange(request, network, bounds)
+                return await self._exchange(request, network, meter, bounds)
         except TimeoutError as error:
             raise ExchangeFailed(
                 ExchangeFault.REQUEST_TIMEOUT, f"no complete answer within {bounds.seconds:g} s"
@@ -114,7 +124,7 @@ class HttpClient:
             await network.aclose()
 
     async def _exchange(
-        self, request: HttpRequest, network: GuardedNetwork, bounds: HttpBounds
+        self, request: HttpRequest, network: GuardedNetwork, meter: Meter, bounds: HttpBounds
     ) -> HttpAnswer:
         if self._tls is None and request.url.scheme == "https":
             self._tls = await asyncio.to_thread(httpcore2.default_ssl_context)
@@ -135,6 +145,7 @@ class HttpClient:
                 extensions={"timeout": {"connect": bounds.connect_seconds}},
             ) as response,
         ):
+            meter.reset(_WIRE_BODY_FACTOR * bounds.body_bytes + _WIRE_BODY_EXTRA_BYTES)
             return await _read_answer(response, bounds)
 
 

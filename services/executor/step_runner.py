@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
@@ -36,6 +37,7 @@ from services.executor.usage import Usage
 BULKY_BYTES = 16 * 2**10
 MAX_MESSAGE_LENGTH = 4000
 TEST_MODE = "test"
+_UNSENDABLE = re.compile("[\ud800-\udfff]")
 
 log = get_logger(__name__)
 _steps = Counter(
@@ -227,9 +229,9 @@ async def _guarded(work: StepWork, draft: _Draft, context: ToolContext) -> Json:
     label = work.tool.ref.label
     try:
         return await work.tool.tool.call(cast("dict[str, Json]", draft.arguments), context)
-    except (StepFailed, asyncio.CancelledError):
+    except (StepFailed, asyncio.CancelledError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         log.exception("tool failed unexpectedly", tool=label)
         raise StepFailed(
             FailureCode.TOOL_ERROR, f"{label} failed unexpectedly ({type(error).__name__})"
@@ -281,12 +283,16 @@ def _failure(work: StepWork, failed: StepFailed) -> Failure:
     # The scheduler, which has the records, adds what was and was not executed.
     return Failure(
         code=failed.code,
-        # A tool may quote what is no text, such as a file's name; it cannot be sent.
-        message=failed.message.encode("utf-8", "replace").decode()[:MAX_MESSAGE_LENGTH],
+        message=_sendable(failed.message[:MAX_MESSAGE_LENGTH]),
         step=work.step.tool,
         step_index=work.step.step_index,
-        reason=failed.reason,
+        reason=None if failed.reason is None else _sendable(failed.reason),
     )
+
+
+def _sendable(text: str) -> str:
+    """The text without halves of characters, which no message of a report can hold."""
+    return _UNSENDABLE.sub("\ufffd", text)
 
 
 def _schema_failures(failed: StepFailed | None) -> tuple[SchemaFailure, ...]:

@@ -7,7 +7,9 @@ a document type, and with it every entity, is refused.
 from __future__ import annotations
 
 import io
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -28,6 +30,17 @@ from services.executor.tools.xml_stream import XmlReader, read_xml
 MAX_PART_BYTES = 32 * 2**20
 MAX_PARTS = 10_000
 
+# What the reader of packages raises for broken ones.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    ValueError,
+)
 _OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED_FLAG = 0x1
 _HEADING = re.compile(r"heading [1-9]", re.IGNORECASE)
@@ -41,7 +54,7 @@ def read_docx(data: bytes) -> Document:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
             return _read(package)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except _BROKEN as error:
         raise damaged(f"the DOCX is no readable package ({type(error).__name__})") from error
     except expat.ExpatError as error:
         raise damaged(f"the DOCX holds broken XML: {expat.ErrorString(error.code)}") from error

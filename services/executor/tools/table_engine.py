@@ -15,6 +15,7 @@ from services.executor.tools.table_bounds import (
     MAX_RESULT_ROWS,
     MEMORY_BYTES,
     bad_table,
+    forbidden,
     limit,
     syntax,
     wrong_type,
@@ -35,6 +36,11 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 _FETCHED_ROWS = 500
 _TOO_DEEP = "Max expression depth"
+# No table can have this name.
+_ANSWER = 'pawl."the answer"'
+_OWN_VIEWS = (
+    "SELECT view_name FROM duckdb_views() WHERE internal AND schema_name IN ('main', 'pg_catalog')"
+)
 
 
 def run(request: dict[str, Any]) -> Json:
@@ -51,6 +57,11 @@ def run(request: dict[str, Any]) -> Json:
         if _TOO_DEEP in str(error):
             raise limit("the query is nested too deeply") from error
         raise syntax(_first_line(error)) from error
+    except duckdb.NotSupportedError as error:
+        raise syntax(_first_line(error)) from error
+    except duckdb.PermissionException as error:
+        # The engine's own words may hold paths of the machine.
+        raise forbidden("the query reaches for files or settings") from error
     except duckdb.OutOfMemoryException as error:
         raise StepFailed(
             FailureCode.MEMORY_LIMIT, "the query needs more memory than it may use"
@@ -82,7 +93,8 @@ def _check_query(connection: duckdb.DuckDBPyConnection, query: str, tables: list
     tree: dict[str, Any] = json.loads(found[0])
     if _TOO_DEEP in tree.get("error_message", ""):
         raise limit("the query is nested too deeply")
-    check_statement(tree, tables=[table.name for table in tables])
+    views = [name for (name,) in connection.execute(_OWN_VIEWS).fetchall()]
+    check_statement(tree, tables=[table.name for table in tables], own_views=views)
 
 
 def _load(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
@@ -100,21 +112,21 @@ def _load(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
             "FROM (SELECT unnest(from_json_strict(?::VARCHAR, ?)) AS r)",
             [rows, structure],
         )
-    except (duckdb.DataError, duckdb.InvalidInputException) as error:
+    except (duckdb.BinderException, duckdb.DataError, duckdb.InvalidInputException) as error:
         raise bad_table(f"table {table.name}: {_first_line(error)}") from error
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, query: str) -> Json:
     connection.execute("CREATE SCHEMA pawl")
-    connection.execute(f"CREATE VIEW pawl.answer AS {query}")
-    shown = connection.execute("SELECT * FROM pawl.answer LIMIT 0").description or []
+    connection.execute(f"CREATE VIEW {_ANSWER} AS {query}")
+    shown = connection.execute(f"FROM {_ANSWER} LIMIT 0").description or []
     if len(shown) > MAX_COLUMNS:
         raise limit(f"the result has {len(shown)} columns; {MAX_COLUMNS} are allowed")
     carried = ", ".join(
         f"CAST({quoted(name)} AS {carried_type(kind, column=name)}) AS {quoted(name)}"
         for name, kind, *_ in shown
     )
-    result = connection.execute(f"SELECT {carried} FROM pawl.answer")  # noqa: S608 - names are quoted
+    result = connection.execute(f"SELECT {carried} FROM {_ANSWER}")  # noqa: S608 - names are quoted
     columns: list[Json] = [{"name": name, "type": str(kind)} for name, kind, *_ in shown]
     return {"columns": columns, "rows": _rows(result)}
 

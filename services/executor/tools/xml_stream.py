@@ -46,7 +46,10 @@ def read_xml(data: bytes, reader: XmlReader) -> None:
     parser.StartDoctypeDeclHandler = _refuse
     parser.EntityDeclHandler = _refuse
     parser.buffer_text = True
-    parser.Parse(data, True)
+    try:
+        parser.Parse(data, True)
+    except (LookupError, ValueError) as error:
+        raise damaged("the XML is in an encoding that is not read; UTF-8 and UTF-16 are") from error
 
 
 def _refuse(*_: object) -> None:

@@ -217,6 +217,17 @@ def test_verify_against_names_what_differs(pawl: Pawl, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("text", ["{}", "no JSON", '{"verification": NaN}'])
+def test_verify_against_says_which_file_is_no_trace(pawl: Pawl, tmp_path: Path, text: str) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(text)
+
+    done = pawl("verify", *_files(tmp_path, replay=make_trace()), "--against", str(other))
+
+    assert done.code == 2
+    assert f"pawl: {other}: " in done.err
+
+
 def test_verify_against_compares_nothing_that_does_not_hold(pawl: Pawl, tmp_path: Path) -> None:
     forged = make_trace()
     forged["verification"]["steps"][0]["output"] = {"result": 9}

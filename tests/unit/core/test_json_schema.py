@@ -68,6 +68,39 @@ def test_an_object_without_any_key_says_so() -> None:
     assert len(validator.violations({"a": 1}, unknown=[("a",)])) == 1
 
 
+@pytest.mark.parametrize(
+    ("schema", "value", "said"),
+    [
+        ({"enum": ["GET", 1, None]}, "x", 'it is none of "GET", 1, null'),
+        (
+            {"oneOf": [{"required": ["rows"]}, {"properties": {"csv": {"type": "string"}}}]},
+            {"csv": 1},
+            (
+                'it fits none of the forms allowed here: "rows" is a required property; or csv: '
+                'the value is not of type "string"'
+            ),
+        ),
+        (
+            {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            1,
+            (
+                'it fits none of the forms allowed here: the value is not of type "string"; or the '
+                'value is not of type "null"'
+            ),
+        ),
+        (
+            {"not": {"required": ["a", "b"]}},
+            {"a": 1, "b": 2},
+            "a and b may not stand here together",
+        ),
+    ],
+)
+def test_a_violation_says_what_is_allowed(schema: Any, value: Any, said: str) -> None:
+    (violation,) = compile_schema(schema).violations(value)
+
+    assert violation.message == said
+
+
 def test_violations_echo_no_values_and_are_bounded() -> None:
     secret = "hunter2" * 1000
     validator = compile_schema({"items": {"enum": ["a" * 2000]}})

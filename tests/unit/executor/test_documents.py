@@ -153,6 +153,26 @@ def _with_wrong_checksum() -> bytes:
     return bytes(data)
 
 
+def _packed_by_lzma_and_broken() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as package:
+        package.writestr("word/document.xml", "x" * 5000)
+    data = bytearray(out.getvalue())
+    data[70] ^= 0xFF
+    return bytes(data)
+
+
+def _with_a_directory_before_its_start() -> bytes:
+    data = bytearray(make_docx(paragraph("x")))
+    data[-6:-2] = (2**31).to_bytes(4, "little")
+    return bytes(data)
+
+
+def _in_an_unknown_encoding() -> bytes:
+    part = b"<?xml version='1.0' encoding='x-own'?><a/>"
+    return make_docx("", parts={"word/document.xml": part})
+
+
 _LAUGHS = "<!DOCTYPE x [<!ENTITY a 'ha'><!ENTITY b '&a;&a;'>]>"
 _OUTSIDE = "<!DOCTYPE x SYSTEM 'file:///etc/passwd'>"
 
@@ -166,6 +186,9 @@ _OUTSIDE = "<!DOCTYPE x SYSTEM 'file:///etc/passwd'>"
         (make_plain_pdf("x"), "DAMAGED"),
         (_without_body(), "DAMAGED"),
         (_with_wrong_checksum(), "DAMAGED"),
+        (_packed_by_lzma_and_broken(), "DAMAGED"),
+        (_with_a_directory_before_its_start(), "DAMAGED"),
+        (_in_an_unknown_encoding(), "DAMAGED"),
         (make_docx("<w:p>"), "DAMAGED"),
         (make_docx(paragraph("&b;"), head=_LAUGHS), "DAMAGED"),
         (make_docx(paragraph("x"), head=_OUTSIDE), "DAMAGED"),

@@ -299,7 +299,13 @@ async def test_step_over_its_time_is_stopped() -> None:
     assert outcome.output_json is None
 
 
-@pytest.mark.parametrize("error", [KeyError("/secret/path"), RecursionError(), SystemExit(3)])
+class Panic(BaseException):
+    """What a library in Rust raises when it panics is no Exception either."""
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("/secret/path"), RecursionError(), SystemExit(3), Panic("insides")]
+)
 async def test_step_whose_tool_breaks_is_a_tool_error_without_its_insides(
     error: BaseException,
 ) -> None:
@@ -325,6 +331,27 @@ async def test_step_failure_keeps_code_and_reason_of_the_tool_and_bounds_its_mes
     assert outcome.failure is not None
     assert (outcome.failure.code, outcome.failure.reason) == (FailureCode.EGRESS_DENIED, "PRIVATE")
     assert len(outcome.failure.message) == 4000
+
+
+async def test_step_failure_of_which_half_a_character_was_told_is_reported() -> None:
+    failed = StepFailed(FailureCode.TOOL_ERROR, "a\ud800b", reason="\udfff")
+
+    outcome = await run_one(raising(failed))
+
+    assert outcome.failure is not None
+    assert (outcome.failure.message, outcome.failure.reason) == ("a\ufffdb", "\ufffd")
+
+
+async def test_a_code_that_is_spelled_out_is_the_code_and_another_one_an_error() -> None:
+    async def unknown(*_: object) -> Json:
+        raise StepFailed("NO_SUCH_CODE", "no")  # type: ignore[arg-type]
+
+    known = StepFailed("TOOL_ERROR", "no")  # type: ignore[arg-type]
+    outcome = await run_one(unknown)
+
+    assert known.code is FailureCode.TOOL_ERROR
+    assert outcome.failure is not None
+    assert outcome.failure.message == "fake@1 failed unexpectedly (ValueError)"
 
 
 async def test_step_output_is_what_is_recorded() -> None:

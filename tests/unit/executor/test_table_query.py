@@ -141,18 +141,30 @@ def test_odd_names_are_names() -> None:
     assert query('SELECT * FROM "select"', tables)["rows"] == [{'a "b"; DROP': 1, "order": 2}]
 
 
+@pytest.mark.parametrize("name", ["answer", "pawl", "sqlite_master", "pg_class", "tables"])
+def test_a_table_may_have_any_name(name: str) -> None:
+    tables = {name: {"rows": [{"a": 1}]}}
+
+    assert query(f"WITH answer_2 AS (FROM {name}) FROM answer_2", tables)["rows"] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("name", ["sum", "list", "string_agg"])
+def test_an_aggregate_may_be_named(name: str) -> None:
+    assert len(query(f"SELECT list_aggregate([1, 2], '{name}')")["rows"]) == 1
+
+
 @pytest.mark.parametrize(
     ("tables", "said"),
     [
         ({"t": {"csv": "a\nx\n", "columns": {"a": "DATE"}}}, "table t: "),
-        ({"t": {"rows": [{"a": 1}], "columns": {"a": "DECIMAL(2,5)"}}}, "t"),
+        ({"t": {"rows": [{"a": 1}], "columns": {"a": "DECIMAL(2,5)"}}}, "table t: "),
         ({"t": {"rows": [{"a": 1}]}, "T": {"rows": [{"a": 1}]}}, "upper and lower case"),
     ],
 )
 def test_tables_that_are_none_are_refused(tables: Any, said: str) -> None:
     failed = refusal("SELECT 1", tables)
 
-    assert failed.code == FailureCode.TOOL_ERROR
+    assert (failed.code, failed.reason) == (FailureCode.TOOL_ERROR, "TABLE")
     assert said in failed.message
 
 
@@ -163,6 +175,7 @@ def test_tables_that_are_none_are_refused(tables: Any, said: str) -> None:
         ("SELECT x FROM t", "QUERY_SYNTAX"),
         ("SELECT a FROM u", "QUERY_SYNTAX"),
         ("SELECT nothing(a) FROM t", "QUERY_SYNTAX"),
+        ("SELECT list_sort([2, 1], 'UPWARD')", "QUERY_SYNTAX"),
         ("SELECT CAST(b AS INTEGER) FROM t", "QUERY_TYPE"),
         ("SELECT error('no')", "QUERY_TYPE"),
         ("SELECT 9223372036854775807 + a FROM t", "QUERY_TYPE"),

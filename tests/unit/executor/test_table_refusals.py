@@ -177,6 +177,11 @@ UNSTEADY = [
     "(SELECT random())",
     "CASE WHEN true THEN now() END",
     "reservoir_quantile(1, 0.5)",
+    "reservoir_quantile(a, 0.5) OVER ()",
+    "list_aggregate([1, 2], 'reservoir_quantile', 0.5)",
+    "[1, 2].list_aggr('RESERVOIR_QUANTILE', 0.5)",
+    "array_aggr([1, 2], b)",
+    "json_serialize_plan('SELECT current_setting(''threads'')', optimize := true)",
     "row_number() OVER (ORDER BY random())",
     "system.main.random()",
 ]
@@ -195,6 +200,16 @@ def test_nothing_but_a_query_over_the_tables_runs(sql: str, tmp_path: Path) -> N
 def test_the_engine_itself_reads_nothing_from_outside(sql: str) -> None:
     with pytest.raises(duckdb.Error):
         open_engine().execute(sql).fetchall()
+
+
+def test_a_file_named_like_a_query_of_with_is_not_read() -> None:
+    failed = refusal(
+        'WITH x AS (FROM "/etc/passwd.csv"), y AS (WITH "/etc/passwd.csv" AS (SELECT 1) SELECT 1) '
+        "FROM x"
+    )
+
+    assert (failed.code, failed.reason) == (FailureCode.TOOL_ERROR, "QUERY_FORBIDDEN")
+    assert "passwd" not in failed.message
 
 
 def test_the_engine_itself_writes_nothing_and_cannot_be_set(tmp_path: Path) -> None:
@@ -237,6 +252,9 @@ def test_what_differs_between_runs_is_refused(expression: str) -> None:
         "SELECT * FROM duckdb_tables",
         "SELECT * FROM pg_class",
         "SELECT * FROM sqlite_master",
+        "WITH x AS (FROM sqlite_master), y AS (WITH sqlite_master AS (SELECT 1) SELECT 1) FROM x",
+        "WITH x AS (FROM DUCKDB_LOGS), duckdb_logs AS (SELECT 1) FROM x",
+        "WITH x AS (FROM pg_class), y AS (WITH Pg_Class AS (SELECT 1) SELECT 1) FROM x",
         "SELECT * FROM memory.main.t",
         "SELECT * FROM test_all_types()",
         "SELECT * FROM t WHERE a IN (SELECT random())",

@@ -229,6 +229,39 @@ async def test_an_answer_that_is_too_large_is_refused(answer: bytes) -> None:
     assert await fault(answer) is ExchangeFault.TOO_LARGE
 
 
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (
+            b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"1;" + b"a" * 500 + b"\r\nx\r\n",
+        ),
+    ],
+)
+async def test_an_endless_answer_that_does_not_grow_is_refused(head: bytes, part: bytes) -> None:
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        while True:
+            writer.write(part * 100)
+            await writer.drain()
+
+    async with peer(flood) as server:
+        with pytest.raises(ExchangeFailed) as failed:
+            await client(server.port).send(get(), bounds=BOUNDS)
+
+    assert failed.value.fault is ExchangeFault.TOO_LARGE
+    assert "around its body" in failed.value.message
+
+
+async def test_chunks_of_a_few_bytes_are_read() -> None:
+    head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    answer = await answered(head + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n")
+
+    assert answer.body == b"x" * 1000
+
+
 async def test_the_bound_itself_is_allowed() -> None:
     assert len((await answered(http_answer(b"x" * 1000))).body) == 1000
 
