@@ -1,7 +1,8 @@
 """Records runs: `python -m tests.determinism.record`, or with the names of single cases.
 
-Starts a Pawl of its own, one for each way in which cases want it, and writes `recorded/<name>.json` with the submission and its trace, by
-default of every case that has none. To record a case again, after a new version of a tool, name it.
+Starts a Pawl of its own, one for each way in which cases want it, and writes `recorded/<name>.json`
+with the submission and its trace, by default of every case that has none. To record a case again,
+after a new version of a tool, name it.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def record(names: Iterable[str]) -> list[str]:
 def _record(names: Sequence[str], more: Mapping[str, str]) -> list[str]:
     """The same, in one Pawl with `more` in its environment."""
     refused = []
-    environ = dict(os.environ) | {"PAWL_SANDBOX": "none"} | more
+    environ = {**os.environ, "PAWL_SANDBOX": "none", **more}
     with (
         tempfile.TemporaryDirectory(prefix="pawl-record-") as place,
         running_stack(Path(place) / "data", environ=environ) as stack,
@@ -88,7 +89,7 @@ def _record(names: Sequence[str], more: Mapping[str, str]) -> list[str]:
 class _Prices(BaseHTTPRequestHandler):
     """The server that `fetch` asks."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name is the base class's
+    def do_GET(self) -> None:
         content = b'{"price": 12.50, "currency": "EUR"}'
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "application/json")

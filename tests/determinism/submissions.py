@@ -37,9 +37,10 @@ for order in input_data["orders"]:
 print(len(totals), "customers")
 result = [{"to": to, "total": totals[to]} for to in sorted(totals)]
 """
-_SHARES = (
-    "whole = sum(t['total'] for t in input_data)\nresult = [t['total'] / whole for t in input_data]"
-)
+_SHARES = """
+whole = sum(each["total"] for each in input_data)
+result = [each["total"] / whole for each in input_data]
+"""
 _CHANCE = """
 import datetime, os, random, secrets, tempfile, time, uuid
 
