@@ -18,13 +18,23 @@ _PAGE = (
     '<p>Beans 3.20, peas 2.90. <a href="https://garden.example/order">Order here</a>.</p>'
     "<script>track()</script></body></html>"
 )
+_SALES = "week,amount\n1,400\n2,300\n2,200\n3,700\n"
+_WEEKS = "SELECT week, sum(amount) AS amount FROM sales GROUP BY week ORDER BY week"
+_GROWTH = """\
+amounts = [row["amount"] for row in input_data]
+growth = [round(100 * (b - a) / a, 1) for a, b in zip(amounts, amounts[1:])]
+best = max(input_data, key=lambda row: row["amount"])
+print(f"compared {len(amounts)} weeks")
+result = {"best_week": best["week"], "growth_percent": growth}
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoTask:
     """A submission and what must come of it.
 
-    `result` holds members that the result must have; a failing task names its step and code.
+    `result` holds members that the result must have; a failing task names its step and code. One
+    that `needs` a tool runs where that tool is on offer.
     """
 
     title: str
@@ -33,6 +43,7 @@ class DemoTask:
     result: dict[str, Any] = field(default_factory=dict)
     failed_step: int | None = None
     failure_code: str | None = None
+    needs: str | None = None
 
     def contradiction(self, task: dict[str, Any], trace: dict[str, Any]) -> str | None:
         """What came out otherwise than said; None when nothing did."""
@@ -117,6 +128,28 @@ TASKS = (
         },
         steps=2,
         result={"result": ["https://garden.example/own", "https://garden.example/order"]},
+    ),
+    DemoTask(
+        title="Code of your own, run in a sandbox on what the step before found",
+        body={
+            "task_definition": {"csv": _SALES},
+            "plan": _plan(
+                (
+                    "table_query",
+                    {
+                        "tables": {"sales": {"csv": _ref("input.csv")}},
+                        "query": _WEEKS,
+                    },
+                ),
+                (
+                    "python_sandbox",
+                    {"code": _GROWTH, "input_data": _ref("steps.1.output.rows")},
+                ),
+            ),
+        },
+        steps=2,
+        result={"result": {"best_week": 3, "growth_percent": [25.0, 40.0]}},
+        needs="python_sandbox",
     ),
     DemoTask(
         title="Nothing but a topic",

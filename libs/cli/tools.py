@@ -13,7 +13,7 @@ from libs.cli.output import console, plain, pretty_json, print_json, record, tab
 from libs.cli.run import BadArgument
 from libs.core.schema_members import members_of
 
-_PATH = "/v1/tools"
+PATH = "/v1/tools"
 _LARGEST_PAGE = 200
 
 
@@ -58,7 +58,7 @@ def show_tool(client: Client, name: str, *, as_json: bool) -> int:
 
 
 def _tools(client: Client) -> list[dict[str, Any]]:
-    return list(client.pages(_PATH, {"limit": _LARGEST_PAGE}))
+    return list(client.pages(PATH, {"limit": _LARGEST_PAGE}))
 
 
 def _print_tool(tool: dict[str, Any], versions: list[dict[str, Any]], out: Console) -> None:

@@ -46,9 +46,10 @@ def test_another_failure_is_named(task: dict[str, Any]) -> None:
     assert "it was to fail in step 2" in str(_FAILING.contradiction(task, _trace(2)))
 
 
-def test_the_demo_shows_a_chain_a_summary_an_extraction_a_topic_and_a_failure() -> None:
+def test_the_demo_shows_a_chain_a_summary_an_extraction_code_a_topic_and_a_failure() -> None:
     tools = [step["tool"] for task in TASKS for step in task.body.get("plan", {}).get("steps", [])]
 
-    assert len(TASKS) == 5
+    assert len(TASKS) == 6
+    assert [task.needs for task in TASKS if "sandbox" in str(task.body)] == ["python_sandbox"]
     assert "text_extract" in tools
     assert sum(task.failure_code is not None for task in TASKS) == 1
