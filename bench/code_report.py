@@ -20,12 +20,11 @@ def code_rows(figures: Sequence[CodeFigures]) -> Iterator[tuple[str, str, str]]:
 
 
 def _calm(one: CodeFigures) -> tuple[str, str]:
-    calm, step, math = (_median(one.rounds, lambda seen, n=n: getattr(seen, n)) for n in _CALM)
+    calm = _median(one.rounds, lambda seen: seen.calm)
+    step = _median(one.rounds, lambda seen: seen.step)
+    math = _median(one.rounds, lambda seen: seen.math)
     words = f"{_pair(calm)}; the step {_pair(step)}; with math {_pair(math)}"
     return words, "≤ 60 ms p50" if one.backend == "docker" else ""
-
-
-_CALM = ("calm", "step", "math")
 
 
 def _rest(rounds: Sequence[CodeRound]) -> Iterator[tuple[str, str, str]]:

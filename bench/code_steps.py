@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,8 +67,8 @@ class CodeLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeRound:
-    """What one round saw of one sandbox. Latencies are of whole tasks, but for `step`, which is from
-    the beginning of the step to its end in the trace.
+    """What one round saw of one sandbox. Latencies are of whole tasks, but for `step`, which is the
+    time from the beginning to the end of the step in the trace.
 
     `calm`: one after another, each when all guests wait again; `math` is the same plan with a step
     of that, each between two of these. `in_a_row`: each at once when the one before has ended.
@@ -99,13 +99,15 @@ class CodeFigures:
     rounds: tuple[CodeRound, ...]
 
 
-def code_steps(size: CodeSize, *, say: Callable[[str], None]) -> tuple[CodeFigures, ...]:
-    """Measure every sandbox; the missing ones are named too."""
-    missing = {name: asyncio.run(_why_missing(name)) for name in BACKENDS}
-    rounds: dict[str, list[CodeRound]] = {name: [] for name in BACKENDS}
-    versions = dict.fromkeys(BACKENDS, "")
+def code_steps(
+    size: CodeSize, *, say: Callable[[str], None], backends: Sequence[str] = BACKENDS
+) -> tuple[CodeFigures, ...]:
+    """Measure these sandboxes; the missing ones are named too."""
+    missing = {name: asyncio.run(_why_missing(name)) for name in backends}
+    rounds: dict[str, list[CodeRound]] = {name: [] for name in backends}
+    versions = dict.fromkeys(backends, "")
     for turn in range(size.rounds):
-        for name in BACKENDS if turn % 2 == 0 else reversed(BACKENDS):
+        for name in backends if turn % 2 == 0 else backends[::-1]:
             if missing[name]:
                 continue
             say(f"code in {name}, round {turn + 1} of {size.rounds}")
@@ -118,7 +120,7 @@ def code_steps(size: CodeSize, *, say: Callable[[str], None]) -> tuple[CodeFigur
             missing=missing[name],
             rounds=tuple(rounds[name]),
         )
-        for name in BACKENDS
+        for name in backends
     )
 
 

@@ -151,7 +151,7 @@ def throughput(
     results: multiprocessing.SimpleQueue[tuple[float, list[float]]] = context.SimpleQueue()
     barrier = context.Barrier(processes)
     workers = [
-        context.Process(target=_clients, args=(target, share, seconds, task, barrier, results))
+        context.Process(target=_clients, args=(target, (share, seconds, task), barrier, results))
         for share in shares
     ]
     for worker in workers:
@@ -173,12 +173,11 @@ def throughput(
 
 def _clients(
     target: Target,
-    count: int,
-    seconds: float,
-    body: bytes,
+    work: tuple[int, float, bytes],
     barrier: threading.Barrier,
     results: multiprocessing.SimpleQueue[tuple[float, list[float]]],
 ) -> None:
+    count, seconds, body = work
     seen: list[float] = []
     connections = [Connection(target) for _ in range(count)]
     for connection in connections:
