@@ -6,13 +6,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import psycopg
 import typer
 
+from bench import code_steps
+from bench.code_steps import CodeSize
+from bench.metrics import addresses_of
 from bench.pgbench import measure_floor
 from bench.report import Figures, Load, Workloads, json_line, print_table, this_machine
 from bench.resources import cpu_seconds_of, idle_queries_per_second, memory_of
@@ -38,6 +41,7 @@ RATE = 300.0
 class Size:
     """How long each measurement takes."""
 
+    code: CodeSize
     creates: int
     chains: int
     tasks: int
@@ -48,6 +52,7 @@ class Size:
 
 
 FULL = Size(
+    code=code_steps.FULL,
     creates=500,
     chains=20,
     tasks=300,
@@ -57,6 +62,7 @@ FULL = Size(
     idle_seconds=30.0,
 )
 QUICK = Size(
+    code=code_steps.QUICK,
     creates=100,
     chains=5,
     tasks=50,
@@ -69,7 +75,7 @@ QUICK = Size(
 
 def main(
     *,
-    quick: Annotated[bool, typer.Option(help="About a minute instead of five.")] = False,
+    quick: Annotated[bool, typer.Option(help="Two minutes instead of ten.")] = False,
     rate: Annotated[
         float, typer.Option(help="Tasks per second that arrive in the open loop.")
     ] = RATE,
@@ -79,7 +85,9 @@ def main(
 ) -> None:
     """Measure Pawl on this machine. PAWL_DATABASE_URL measures it on another PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="pawl-bench-") as name:
-        figures = measure(Path(name) / "data", QUICK if quick else FULL, rate=rate, quick=quick)
+        size = QUICK if quick else FULL
+        figures = measure(Path(name) / "data", size, rate=rate, quick=quick)
+    figures = replace(figures, code=code_steps.code_steps(size.code, say=_say))
     print_table(figures)
     line = json_line(figures)
     print(line)
@@ -169,7 +177,6 @@ def _per_task(
 def _traffic(stack: Stack, target: Target, size: Size) -> tuple[Traffic, ...]:
     if stack.ready.postgres.pid is None:
         return ()
-    processes = [one for instances in stack.ready.services.values() for one in instances]
     return tuple(
         traffic(
             target,
@@ -177,7 +184,7 @@ def _traffic(stack: Stack, target: Target, size: Size) -> tuple[Traffic, ...]:
             seconds=min(5.0, size.load_seconds),
             owner_dsn=_owner_dsn(stack),
             log_path=_log_path(stack),
-            metrics=[one.metrics_address for one in processes],
+            metrics=addresses_of(stack),
         )
         for clients in COUNTED_CLIENTS
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ class Latency:
 
     count: int
     p50_ms: float
+    p95_ms: float
     p99_ms: float
     max_ms: float
 
@@ -23,8 +25,20 @@ def latency_of(seconds: Sequence[float]) -> Latency:
     return Latency(
         count=len(ordered),
         p50_ms=_percentile(ordered, 50) * 1000,
+        p95_ms=_percentile(ordered, 95) * 1000,
         p99_ms=_percentile(ordered, 99) * 1000,
         max_ms=ordered[-1] * 1000,
+    )
+
+
+def median_of(seen: Sequence[Latency]) -> Latency:
+    """The medians of each figure over several runs; `count` is that of all of them together."""
+    return Latency(
+        count=sum(one.count for one in seen),
+        p50_ms=statistics.median(one.p50_ms for one in seen),
+        p95_ms=statistics.median(one.p95_ms for one in seen),
+        p99_ms=statistics.median(one.p99_ms for one in seen),
+        max_ms=statistics.median(one.max_ms for one in seen),
     )
 
 

@@ -7,13 +7,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.code_report import code_rows
+from bench.code_steps import CodeFigures
 from bench.measure import Latency
 from bench.pgbench import Floor
 from bench.resources import Memory
@@ -73,6 +75,7 @@ class Figures:
     memory_before: Memory
     memory_after: Memory
     idle_queries_per_second: float | None
+    code: tuple[CodeFigures, ...] = ()
 
 
 def this_machine(postgres: str) -> Machine:
@@ -90,13 +93,7 @@ def this_machine(postgres: str) -> Machine:
 
 def print_table(figures: Figures) -> None:
     """The table for people, with the design's targets beside the figures."""
-    table = Table(title="Pawl", title_justify="left", header_style="dim")
-    for column in ("what", "figure", "target"):
-        table.add_column(column)
-    for row in _rows(figures):
-        table.add_row(*row)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(table)
+    console = print_rows("Pawl", _rows(figures))
     machine = figures.machine
     console.print(
         f"commit {machine.commit}, {machine.cores} cores ({machine.cpu}), "
@@ -106,9 +103,21 @@ def print_table(figures: Figures) -> None:
     )
 
 
+def print_rows(title: str, rows: Iterable[tuple[str, str, str]]) -> Console:
+    """Print what, figure and target; where it was printed."""
+    table = Table(title=title, title_justify="left", header_style="dim")
+    for column in ("what", "figure", "target"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print(table)
+    return console
+
+
 def json_line(figures: Figures) -> str:
     """All figures on one line, rounded."""
-    return json.dumps(_rounded(asdict(figures)), separators=(",", ":"))
+    return json.dumps(rounded(asdict(figures)), separators=(",", ":"))
 
 
 def _rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
@@ -149,6 +158,7 @@ def _rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     idle = figures.idle_queries_per_second
     words = "not measured on a server of somebody else" if idle is None else f"{idle:.1f}"
     yield "idle, statements/s", words, "< 5"
+    yield from code_rows(figures.code)
 
 
 def _sustained_rows(
@@ -180,12 +190,13 @@ def _pair(latency: Latency) -> str:
     return f"{latency.p50_ms:.2f} / {latency.p99_ms:.2f} ms"
 
 
-def _rounded(value: object) -> object:
+def rounded(value: object) -> object:
+    """JSON with its numbers to three decimals."""
     if isinstance(value, float):
         return round(value, 3)
     if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+        return {name: rounded(item) for name, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _commit() -> str:

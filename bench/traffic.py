@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
+from bench.metrics import samples
 from bench.statements import counted
 from bench.workloads import Target, throughput
 
@@ -65,11 +63,7 @@ def traffic(
 def _metrics(addresses: Iterable[str]) -> dict[str, float]:
     """Sums over all processes and labels."""
     sums = dict.fromkeys((_CALLS, _REPORTS, _WRITES), 0.0)
-    for address in addresses:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name in sums:
-                    sums[sample.name] += sample.value
+    for sample in samples(addresses):
+        if sample.name in sums:
+            sums[sample.name] += sample.value
     return sums

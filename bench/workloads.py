@@ -60,6 +60,11 @@ class Connection:
         self._http.request("GET", f"/api/v1/tasks/{task_id}{_WAIT}", headers=self._headers)
         return self._answer()
 
+    def trace(self, task_id: str) -> dict[str, Any]:
+        """The trace of a task."""
+        self._http.request("GET", f"/api/v1/tasks/{task_id}/trace", headers=self._headers)
+        return self._answer()
+
     def _answer(self) -> dict[str, Any]:
         answer = self._http.getresponse()
         content = answer.read()
@@ -88,6 +93,17 @@ def math_plan(steps: int) -> bytes:
     return json.dumps(body).encode()
 
 
+def code_plan() -> bytes:
+    """A body whose plan is one step of a little code."""
+    code = "result = sum(n * n for n in input_data)"
+    step = {
+        "step_index": 1,
+        "tool": "python_sandbox",
+        "input": {"code": code, "input_data": [1, 2, 3]},
+    }
+    return json.dumps({"task_definition": {}, "plan": {"steps": [step]}}).encode()
+
+
 def create_latency(target: Target, *, count: int, calm: bool) -> Latency:
     """One-step tasks one after the other, each submission answered when it is stored.
 
@@ -101,14 +117,14 @@ def create_latency(target: Target, *, count: int, calm: bool) -> Latency:
         accepted = connection.execute(body, wait=False)
         seconds.append(time.perf_counter() - began)
         if calm:
-            _require_success(connection.ended(accepted["task_id"]))
+            require_success(connection.ended(accepted["task_id"]))
     return latency_of(seconds)
 
 
 def end_to_end(target: Target, *, count: int) -> Latency:
     """Three-step tasks one after the other, from submission to the answer with the result."""
     connection, body = Connection(target), math_plan(3)
-    return latency_of([_timed(connection, body) for _ in range(count)])
+    return latency_of([timed(connection, body) for _ in range(count)])
 
 
 def per_step(target: Target, *, count: int, steps: int = 40) -> Latency:
@@ -117,20 +133,25 @@ def per_step(target: Target, *, count: int, steps: int = 40) -> Latency:
     seconds = []
     for _ in range(count):
         done = connection.execute(body, wait=True)
-        _require_success(done)
+        require_success(done)
         seconds.append(float(done["duration_seconds"]) / steps)
     return latency_of(seconds)
 
 
-def throughput(target: Target, *, clients: int, seconds: float) -> Throughput:
-    """Closed loop: each client submits a three-step task, waits for its end, and again."""
+def throughput(
+    target: Target, *, clients: int, seconds: float, body: bytes | None = None
+) -> Throughput:
+    """Closed loop: each client submits a task, of three math steps unless `body` is another, waits
+    for its end, and again.
+    """
+    task = body or math_plan(3)
     processes = min(clients, _MOST_PROCESSES)
     shares = [clients // processes + (n < clients % processes) for n in range(processes)]
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.SimpleQueue[tuple[float, list[float]]] = context.SimpleQueue()
     barrier = context.Barrier(processes)
     workers = [
-        context.Process(target=_clients, args=(target, share, seconds, barrier, results))
+        context.Process(target=_clients, args=(target, (share, seconds, task), barrier, results))
         for share in shares
     ]
     for worker in workers:
@@ -152,22 +173,21 @@ def throughput(target: Target, *, clients: int, seconds: float) -> Throughput:
 
 def _clients(
     target: Target,
-    count: int,
-    seconds: float,
+    work: tuple[int, float, bytes],
     barrier: threading.Barrier,
     results: multiprocessing.SimpleQueue[tuple[float, list[float]]],
 ) -> None:
+    count, seconds, body = work
     seen: list[float] = []
-    body = math_plan(3)
     connections = [Connection(target) for _ in range(count)]
     for connection in connections:
-        _timed(connection, body)
+        timed(connection, body)
     barrier.wait()
     began = time.perf_counter()
 
     def loop(connection: Connection) -> None:
         while time.perf_counter() - began < seconds:
-            seen.append(_timed(connection, body))
+            seen.append(timed(connection, body))
 
     threads = [threading.Thread(target=loop, args=(one,)) for one in connections]
     for thread in threads:
@@ -177,14 +197,18 @@ def _clients(
     results.put((time.perf_counter() - began, seen))
 
 
-def _timed(connection: Connection, body: bytes) -> float:
+def timed(connection: Connection, body: bytes) -> float:
+    """Seconds from the submission of a task to the answer with its result; RuntimeError unless it
+    succeeds.
+    """
     began = time.perf_counter()
     done = connection.execute(body, wait=True)
     took = time.perf_counter() - began
-    _require_success(done)
+    require_success(done)
     return took
 
 
-def _require_success(done: dict[str, Any]) -> None:
+def require_success(done: dict[str, Any]) -> None:
+    """RuntimeError unless a task succeeded."""
     if done["status"] != "succeeded":
         raise RuntimeError(f"a task {done['status']}: {done['error']}")

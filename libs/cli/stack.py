@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.cli.client import Server
+from libs.cli.client import Client, Server
 from libs.cli.up import ready_file
 from libs.cli.up.data_dir import DataDir
 from libs.cli.up.ready_file import ReadyFile
@@ -79,6 +79,20 @@ def running_stack(
         yield Stack(data_dir=data_dir, ready=ready, ready_seconds=time.monotonic() - began)
     finally:
         _stop(process, output)
+
+
+def await_tool(stack: Stack, name: str, *, seconds: float = READY_SECONDS) -> str:
+    """Wait until an executor offers a tool, which may come later than `pawl up` is ready: its
+    version. Raises StackFailed.
+    """
+    client = Client(stack.server)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for tool in client.pages("/v1/tools", {"limit": 200}):
+            if tool["name"] == name and tool["available"]:
+                return str(tool["version"])
+        time.sleep(_LOOK_SECONDS)
+    raise StackFailed(f"no executor offers {name} after {seconds:g} s")
 
 
 def _when_ready(process: subprocess.Popen[bytes], path: Path, output: Path) -> ReadyFile:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.documents import encoded, make_plain_pdf
 from tests.e2e.tasks import CHAIN, FAILING, UNPLANNABLE, UNRESOLVED
 
 
@@ -28,6 +29,55 @@ _PAGE = (
     "<html><head><title>Prices &amp; seeds</title></head><body><h1>Seeds</h1>"
     "<p>Beans 3.20, <b>peas</b> 2.90. <a href='/order'>Order</a></p><script>x()</script></body>"
 )
+
+_TOTALS = """
+totals = {}
+for order in input_data["orders"]:
+    totals[order["to"]] = totals.get(order["to"], 0) + order["price"] * order["count"]
+print(len(totals), "customers")
+result = [{"to": to, "total": totals[to]} for to in sorted(totals)]
+"""
+_SHARES = """
+whole = sum(each["total"] for each in input_data)
+result = [each["total"] / whole for each in input_data]
+"""
+_CHANCE = """
+import datetime, os, random, secrets, tempfile, time, uuid
+
+names = {f"name-{number}" for number in range(12)}
+now = time.time()
+time.sleep(0.01)
+result = {
+    "random": [random.random(), random.Random(5).randint(1, 10**9), random.SystemRandom().random()],
+    "drawn": random.sample(sorted(names), 3),
+    "uuids": [str(uuid.uuid4()), str(uuid.uuid1())],
+    "secrets": [secrets.token_hex(8), os.urandom(6).hex(), tempfile.mkdtemp()],
+    "order": list(names),
+    "hash": str(hash("a name")),
+    "clock": [now, time.time() - now, datetime.datetime.now().isoformat()],
+}
+"""
+_CODE = plan_of(
+    ("python_sandbox", {"code": _TOTALS, "input_data": {"orders": {"$ref": "input.orders"}}}),
+    ("math", {"expression": "t/4", "variables": {"t": {"$ref": "steps.1.output.result.0.total"}}}),
+    (
+        "python_sandbox",
+        {"code": _SHARES, "input_data": {"$ref": "steps.1.output.result"}},
+    ),
+    task_input={
+        "orders": [
+            {"to": "Ünal", "price": 12.5, "count": 2},
+            {"to": "Brandt", "price": 0.1, "count": 3},
+            {"to": "Ünal", "price": 7, "count": 1},
+        ]
+    },
+)
+_SALES = """
+SELECT region, sum(amount) AS total, count(*) AS sales, max(day) AS last
+FROM sales WHERE amount > 0 GROUP BY region ORDER BY total DESC, region
+"""
+SERVED_PORT = 18417
+"""Where the server of `fetch` listens while it is recorded, on loopback."""
 
 SUBMISSIONS: dict[str, dict[str, Any]] = {
     "chain": CHAIN,
@@ -99,5 +149,53 @@ SUBMISSIONS: dict[str, dict[str, Any]] = {
         ),
     ),
     "limits": plan_of(("math", {"expression": "6*7"})) | {"max_steps": 3, "timeout_seconds": 7.5},
+    "table": plan_of(
+        (
+            "table_query",
+            {
+                "tables": {
+                    "sales": {
+                        "csv": "region,amount,day\nnorth,12.50,2026-03-01\nsouth,8,2026-03-02\n"
+                        "north,0.10,2026-03-03\nsouth,-3,2026-03-04\n",
+                        "columns": {"amount": "DECIMAL(10,2)", "day": "DATE"},
+                    }
+                },
+                "query": _SALES,
+            },
+        ),
+        ("json_query", {"data": {"$ref": "steps.1.output.rows"}, "query": "[].region"}),
+    ),
+    "document": plan_of(
+        (
+            "text_extract",
+            {
+                "content_base64": encoded(make_plain_pdf("The kiln was lit at dawn.", "Page two.")),
+                "media_type": "application/pdf",
+            },
+        ),
+        ("text_summarize", {"text": {"$ref": "steps.1.output.text"}, "max_sentences": 1}),
+    ),
+    "fetch": plan_of(
+        ("http_request", {"url": f"http://localhost:{SERVED_PORT}/price"}),
+        ("math", {"expression": "p*2", "variables": {"p": {"$ref": "steps.1.output.body.price"}}}),
+    ),
+    "code_docker": _CODE,
+    "code_bubblewrap": _CODE,
+    "code_monty": _CODE,
+    "code_chance": plan_of(("python_sandbox", {"code": _CHANCE})),
+    "code_error": plan_of(
+        ("python_sandbox", {"code": "print('so far')\nresult = [1][input_data]", "input_data": 3}),
+        ("math", {"expression": "1"}),
+    ),
 }
 """The tools of a case may be missing here; then it is skipped, and says which."""
+
+ENVIRONS: dict[str, dict[str, str]] = {
+    "fetch": {"PAWL_EGRESS_ALLOW": "loopback"},
+    "code_docker": {"PAWL_SANDBOX": "docker"},
+    "code_bubblewrap": {"PAWL_SANDBOX": "bubblewrap"},
+    "code_monty": {"PAWL_SANDBOX": "monty"},
+    "code_chance": {"PAWL_SANDBOX": "bubblewrap"},
+    "code_error": {"PAWL_SANDBOX": "docker"},
+}
+"""What the Pawl of a case is started with. All others are recorded in one without a sandbox."""

@@ -1,4 +1,7 @@
-"""Guests started ahead: each is asked once, removed, and replaced by a new one."""
+"""Guests started ahead: each is asked once, removed, and replaced by a new one.
+
+Code that finds none waits for the first that gets ready, whoever it was started for.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +42,16 @@ _run_seconds = Histogram("pawl_sandbox_run_seconds", "Seconds from request to an
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSize:
     """`guests` wait ready; at most `starting` are made at once, to keep them or for code that
-    waits. One that waited for `max_idle_seconds` is replaced. After `most_failures` starts in a
-    row that failed the sandbox is not healthy; it is tried again after `retry_seconds`, each time
-    twice as long, up to `longest_retry_seconds`. An answer is waited for `grace_seconds` longer
-    than the code may take.
+    waits. One that was taken is replaced `rest_seconds` later, so that making another does not slow
+    short code down; at once when it was the last. One that waited for `max_idle_seconds` is
+    replaced. After `most_failures` starts in a row that failed the sandbox is not healthy; it is
+    tried again after `retry_seconds`, each time twice as long, up to `longest_retry_seconds`. An
+    answer is waited for `grace_seconds` longer than the code may take.
     """
 
     guests: int = 4
     starting: int = min(4, 2 * (os.cpu_count() or 1))
+    rest_seconds: float = 0.05
     max_idle_seconds: float = 600.0
     most_failures: int = 3
     retry_seconds: float = 0.2
@@ -84,8 +89,11 @@ class PooledSandbox:
         self._limits = limits or CodeLimits()
         self._monotonic = monotonic
         self._idle: deque[_Idle] = deque()
-        self._places = asyncio.Semaphore(self._size.starting)
+        self._waiting: deque[asyncio.Future[_Idle]] = deque()
+        self._starts: set[asyncio.Task[None]] = set()
         self._failures = 0
+        self._is_resting = self._is_pausing = False
+        self._pause_seconds = self._size.retry_seconds
         self._wanted = asyncio.Event()
         self._removals: set[asyncio.Task[None]] = set()
         self._filling = asyncio.create_task(self._fill())
@@ -139,8 +147,11 @@ class PooledSandbox:
 
     async def close(self) -> None:
         """As Sandbox.close."""
-        self._filling.cancel()
-        await asyncio.wait({self._filling})
+        ending = {self._filling, *self._starts}
+        for each in ending:
+            each.cancel()
+        await asyncio.wait(ending)
+        self._refuse(SandboxUnavailable("it is closed"), count=len(self._waiting))
         while self._idle:
             self._discard(self._idle.popleft().guest)
         while self._removals:
@@ -170,74 +181,134 @@ class PooledSandbox:
         )
 
     async def _guest(self) -> Guest:
-        """A guest that waits, else a new one. Raises StepFailed(SANDBOX_UNAVAILABLE)."""
+        """A guest that waits, else the next one. Raises StepFailed(SANDBOX_UNAVAILABLE)."""
         self._drop_stale()
         if self._idle:
             _runs.labels("warm").inc()
             found = self._idle.popleft()
             _idle.set(len(self._idle))
-            self._wanted.set()
+            self._rest()
             return found.guest
         if not self.is_healthy:
             raise verdict.unavailable("it did not get ready several times in a row")
         _runs.labels("cold").inc()
+        waiting: asyncio.Future[_Idle] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        self._wanted.set()
         try:
-            return await self._start()
+            return (await waiting).guest
         except SandboxUnavailable as error:
             raise verdict.unavailable(str(error)) from error
-        finally:
+        except asyncio.CancelledError:
+            self._give_up(waiting)
+            raise
+
+    def _give_up(self, waiting: asyncio.Future[_Idle]) -> None:
+        """Nobody waits there any more; what has just come goes to somebody else."""
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+        elif not waiting.cancelled() and waiting.exception() is None:
+            self._hand_out(waiting.result())
+
+    def _rest(self) -> None:
+        """Let a guest that was taken do its work before the next is made."""
+        if self._idle and not self._is_resting:
+            self._is_resting = True
+            asyncio.get_running_loop().call_later(self._size.rest_seconds, self._rested)
+        elif not self._idle:
             self._wanted.set()
 
-    async def _start(self) -> Guest:
-        async with self._places:
-            began = self._monotonic()
-            try:
-                guest = await self._backend.start(self._boot_id())
-            except SandboxUnavailable:
-                self._failures += 1
-                _starts.labels("failed").inc()
-                raise
-            self._failures = 0
-            _starts.labels("ready").inc()
-            _start_seconds.observe(self._monotonic() - began)
-            return guest
+    def _rested(self) -> None:
+        self._is_resting = False
+        self._wanted.set()
 
     async def _fill(self) -> None:
         """Keep as many guests ready as there shall be, several made at once."""
-        delay = self._size.retry_seconds
         while True:
             self._wanted.clear()
             self._drop_stale()
-            lacking = self._size.guests - len(self._idle)
-            if lacking <= 0:
-                await self._wait(self._size.max_idle_seconds / 4)
-                continue
-            made = await asyncio.gather(*(self._add() for _ in range(lacking)))
-            if all(made):
-                delay = self._size.retry_seconds
-                continue
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, self._size.longest_retry_seconds)
+            for _ in range(self._lacking()):
+                start = asyncio.create_task(self._add())
+                self._starts.add(start)
+                start.add_done_callback(self._ended)
+            await self._wait(self._size.max_idle_seconds / 4)
+
+    def _lacking(self) -> int:
+        """How many starts are to begin now."""
+        wanted = len(self._waiting)
+        if not self._is_pausing and not (self._is_resting and self._idle):
+            wanted += self._size.guests - len(self._idle)
+        return min(wanted, self._size.starting) - len(self._starts)
+
+    def _ended(self, start: asyncio.Task[None]) -> None:
+        self._starts.discard(start)
+        self._wanted.set()
 
     async def _wait(self, seconds: float) -> None:
-        """Until a guest is taken, or for so long: one may have waited for too long, or died."""
+        """Until a guest is wanted, or for so long: one may have waited for too long, or died."""
         try:
             async with asyncio.timeout(min(seconds, _LOOK_SECONDS)):
                 await self._wanted.wait()
         except TimeoutError:
             return
 
-    async def _add(self) -> bool:
-        was_healthy, boot_id = self.is_healthy, self._boot_id()
+    async def _add(self) -> None:
+        was_healthy, boot_id, began = self.is_healthy, self._boot_id(), self._monotonic()
         try:
-            guest = await self._start()
+            guest = await self._backend.start(boot_id)
         except SandboxUnavailable as error:
-            say = log.error if was_healthy and not self.is_healthy else log.warning
-            say("guest not started", backend=self._identity.backend, why=str(error))
-            return False
-        self._idle.append(_Idle(guest=guest, boot_id=boot_id, since=self._monotonic()))
+            self._failed(error, was_healthy=was_healthy)
+            return
+        except Exception as error:
+            log.exception("guest not started, unexpectedly")
+            why = SandboxUnavailable(f"a guest does not start ({type(error).__name__})")
+            self._failed(why, was_healthy=was_healthy)
+            return
+        self._failures, self._pause_seconds = 0, self._size.retry_seconds
+        _starts.labels("ready").inc()
+        now = self._monotonic()
+        _start_seconds.observe(now - began)
+        self._hand_out(_Idle(guest=guest, boot_id=boot_id, since=now))
+
+    def _failed(self, error: SandboxUnavailable, *, was_healthy: bool) -> None:
+        self._failures += 1
+        _starts.labels("failed").inc()
+        say = log.error if was_healthy and not self.is_healthy else log.warning
+        say("guest not started", backend=self._identity.backend, why=str(error))
+        self._pause()
+        self._refuse(error, count=1 if self.is_healthy else len(self._waiting))
+
+    def _hand_out(self, made: _Idle) -> None:
+        """Give a guest to the code that has waited longest, else keep it."""
+        if made.boot_id != self._boot_id():
+            self._discard(made.guest)
+            return
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(made)
+                return
+        self._idle.append(made)
         _idle.set(len(self._idle))
-        return True
+
+    def _refuse(self, error: SandboxUnavailable, *, count: int) -> None:
+        """Tell so much of the code that waits, the oldest first, that it gets no guest."""
+        for _ in range(min(count, len(self._waiting))):
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_exception(error)
+
+    def _pause(self) -> None:
+        """Make none for nobody for a while, each time twice as long."""
+        if not self._is_pausing:
+            self._is_pausing = True
+            asyncio.get_running_loop().call_later(self._pause_seconds, self._resume)
+            longest = self._size.longest_retry_seconds
+            self._pause_seconds = min(2 * self._pause_seconds, longest)
+
+    def _resume(self) -> None:
+        self._is_pausing = False
+        self._wanted.set()
 
     def _drop_stale(self) -> None:
         """Remove guests that died, waited for too long, or were made for another boot."""

@@ -90,6 +90,78 @@ async def test_without_a_guest_ready_one_is_made(world: World) -> None:
     assert world.backend.most_at_once == 2
 
 
+async def test_code_that_waits_gets_the_first_guest_that_is_ready(world: World) -> None:
+    world.backend.starting.clear()
+    async with world.pool() as pool:
+        await eventually(lambda: world.backend.at_once == 2)
+        running = asyncio.create_task(pool.run(request("waits")))
+        await asyncio.sleep(0)
+        world.backend.starting.set()
+        await running
+
+        assert [asked["code"] for asked in world.backend.guests[0].asked] == ["waits"]
+
+
+async def test_what_code_no_longer_waits_for_goes_to_other_code(world: World) -> None:
+    world.backend.starting.clear()
+    async with world.pool(PoolSize(guests=1, starting=1)) as pool:
+        await eventually(lambda: world.backend.at_once == 1)
+        gone, late, stays = (
+            asyncio.create_task(pool.run(request(code))) for code in ("gone", "late", "stays")
+        )
+        await asyncio.sleep(0)
+        gone.cancel()
+        world.backend.starting.set()
+        while not world.backend.guests:
+            await asyncio.sleep(0)
+        # It has been given the guest, and does not know it yet.
+        late.cancel()
+        await stays
+
+    assert [asked["code"] for asked in world.backend.guests[0].asked] == ["stays"]
+    assert gone.cancelled()
+    assert late.cancelled()
+
+
+async def test_a_guest_is_replaced_after_a_rest_but_the_last_at_once(world: World) -> None:
+    async with world.pool(PoolSize(guests=2, starting=2, rest_seconds=3600)) as pool:
+        await world.filled(2)
+        await pool.run(request())
+        await asyncio.sleep(0.01)
+        assert world.backend.tries == 2
+
+        await pool.run(request())
+        await world.filled(4)
+    async with world.pool(PoolSize(guests=2, starting=2, rest_seconds=0.01)) as pool:
+        await world.filled(6)
+        await pool.run(request())
+        await world.filled(7)
+
+
+async def test_all_code_that_waits_is_told_when_no_guest_can_be_made(world: World) -> None:
+    world.backend.starting.clear()
+    size = PoolSize(guests=1, starting=1, most_failures=1)
+    async with world.pool(size) as pool:
+        waiting = [asyncio.create_task(refused(pool)) for _ in range(3)]
+        await asyncio.sleep(0)
+        world.backend.broken = "no engine"
+        world.backend.starting.set()
+
+        failed = await asyncio.gather(*waiting)
+
+    assert [one.code for one in failed] == [FailureCode.SANDBOX_UNAVAILABLE] * 3
+    assert world.backend.tries == 1
+
+
+async def test_code_that_waits_when_the_pool_closes_is_told(world: World) -> None:
+    world.backend.starting.clear()
+    async with world.pool() as pool:
+        waiting = asyncio.create_task(refused(pool))
+        await asyncio.sleep(0)
+
+    assert (await waiting).code is FailureCode.SANDBOX_UNAVAILABLE
+
+
 async def test_an_unhealthy_pool_refuses_at_once_and_recovers(world: World) -> None:
     world.backend.broken = "no engine"
     async with world.pool() as pool:
