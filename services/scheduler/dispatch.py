@@ -67,7 +67,12 @@ class Dispatcher:
         When nobody here has room, the other schedulers are told.
         """
         needed = set(offers)
-        able = [s for s in self._sessions.values() if s.free_slots and needed.issubset(s.offers)]
+        able = [
+            session
+            for session in self._sessions.values()
+            # Who offers nothing is about to leave.
+            if session.free_slots and session.offers and needed.issubset(session.offers)
+        ]
         if able:
             max(able, key=lambda session: session.free_slots).queue.set()
         else:

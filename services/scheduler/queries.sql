@@ -352,7 +352,7 @@ ORDER BY t.id LIMIT CAST(:most AS integer);
 SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
   t.cancel_requested_at IS NOT NULL AS is_cancelling,
   EXISTS (SELECT FROM scheduler.executors e
-    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools) AS is_offered,
+    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools AND e.tools <> '{}') AS is_offered,
   t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
 FROM scheduler.tasks t
 WHERE t.due_at <= now() AND t.state IN ('queued','running')
@@ -458,9 +458,9 @@ SELECT u.id FROM u;
 -- What a task waits for; no row: it does not wait.
 SELECT t.state, t.scheduled_at, t.tenant_limit, t.agent_limit,
   EXISTS (SELECT FROM scheduler.executors e
-    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools) AS is_offered,
+    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools AND e.tools <> '{}') AS is_offered,
   EXISTS (SELECT FROM scheduler.executors e
-    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools
+    WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools AND e.tools <> '{}'
       AND e.slots > (SELECT count(*) FROM scheduler.tasks r WHERE r.state = 'running' AND r.boot_id = e.boot_id))
     AS has_slot,
   (SELECT count(*) FROM scheduler.tasks r WHERE r.state = 'running' AND r.tenant_id = t.tenant_id) AS tenant_running,

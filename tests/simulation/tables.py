@@ -208,7 +208,7 @@ class Tables:
 
     def is_offered(self, task: TaskRow) -> bool:
         """Whether some living executor offers all of its tools."""
-        return any(task.tools <= boot.tools for boot in self.living_boots())
+        return any(boot.tools and task.tools <= boot.tools for boot in self.living_boots())
 
     def step_hashes(self, task: TaskRow) -> list[str]:
         """Those of its closed steps, in order."""

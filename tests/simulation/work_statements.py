@@ -83,7 +83,7 @@ class WorkStatements(Tables):
     def claim(self, stream: Stream, *, slots: int) -> Claimed:
         """Lease the first waiting tasks to a boot, within the limits of tenants and agents."""
         boot = self._newest(stream)
-        if boot is None or boot.lease_until <= self.now():
+        if boot is None or boot.lease_until <= self.now() or not stream.offers:
             return Claimed(tasks=(), is_limited=False)
         offers = frozenset(stream.offers)
         heads = sorted((t for t in self.waiting() if t.tools <= offers), key=lambda t: t.place)

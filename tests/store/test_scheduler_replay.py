@@ -87,6 +87,14 @@ async def test_a_claim_says_the_clock_and_what_is_answered_from_the_record(store
     assert original.clock_at == original.created_at
 
 
+async def test_who_offers_nothing_takes_no_replay_that_calls_nothing(stores: Stores) -> None:
+    await stores.insert_task(steps=1, replay=make_replay(await ended(stores), "math"))
+    leaving = await stores.connect(executor_id="ex-2", tools=())
+
+    assert await stores.claim(leaving) == ()
+    assert len(await stores.claim(await stores.connect(executor_id="ex-3", tools=(WAIT,)))) == 1
+
+
 async def test_a_recall_needs_the_lease_of_a_running_recorded_replay(stores: Stores) -> None:
     original = await ended(stores)
     await stores.insert_task(steps=1, replay=make_replay(original, "math"))

@@ -64,7 +64,8 @@ DECLARE
 BEGIN
   PERFORM FROM scheduler.tasks t
     WHERE t.boot_id IS NULL AND t.state IN ('queued','running') LIMIT 1;
-  IF NOT FOUND THEN
+  -- Who offers nothing is about to leave: it takes nothing, not even a replay that calls no tool.
+  IF NOT FOUND OR cardinality(p_offers) = 0 THEN
     RETURN;
   END IF;
   -- Claims take turns until they commit: what runs cannot grow between counting and taking.
