@@ -126,6 +126,8 @@ def rehash(trace: dict[str, Any], *, from_step: int = 1) -> None:
         failure_code=block["failure_code"],
     )
     trace["summary"] |= {"task_hash": block["task_hash"], "step_hashes": hashes}
+    for shown, step in zip(trace["steps"], block["steps"], strict=False):
+        shown["step_hash"] = step["step_hash"]
 
 
 def _shown(step: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +142,7 @@ def _shown(step: dict[str, Any]) -> dict[str, Any]:
         "started_at": AT,
         "finished_at": AT if step["step_hash"] else None,
         "duration_ms": 2 if step["step_hash"] else None,
+        "step_hash": step["step_hash"],
     }
 
 

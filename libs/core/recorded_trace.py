@@ -69,6 +69,7 @@ class ShownStep:
     input: Json
     output: Json
     status: str
+    step_hash: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +185,7 @@ def _shown(trace: Mapping[str, Json]) -> ShownTrace:
                 input=_member(step, "input", f"steps[{place}]"),
                 output=_member(step, "output", f"steps[{place}]"),
                 status=_text(step, "status", f"steps[{place}]"),
+                step_hash=_optional_text(step, "step_hash", f"steps[{place}]"),
             )
             for place, step in enumerate(_records(trace, "steps", at))
         ),

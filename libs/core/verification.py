@@ -259,6 +259,8 @@ def _shown_differences(step: RecordedStep, shown: ShownStep | None) -> Iterator[
         yield "the trace's list of steps shows another input than the one that was hashed"
     if not same_json(shown.output, step.output):
         yield "the trace's list of steps shows another output than the one that was hashed"
+    if shown.step_hash != step.step_hash:
+        yield "the trace's list of steps shows another hash than the one that was verified"
 
 
 def _task_differences(block: RecordedBlock, expected: str | None) -> Iterator[str]:

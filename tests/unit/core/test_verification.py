@@ -185,6 +185,7 @@ _CHANGES: list[tuple[str, Change, str, str]] = [
     ),
     ("shown output", lambda t: t["steps"][1].update(output={}), "step 2 (math)", "shows"),
     ("shown input", lambda t: t["steps"][1].update(input={}), "step 2 (math)", "another input"),
+    ("shown hash", lambda t: t["steps"][1].update(step_hash="0"), "step 2 (math)", "another hash"),
     ("shown status", lambda t: t["steps"][1].update(status="x"), "step 2 (math)", "says x"),
     ("shown tool", lambda t: t["steps"][1].update(tool_name="wait"), "step 2 (math)", "says wait"),
     ("shown step gone", lambda t: t["steps"].pop(1), "step 2 (math)", "does not have it"),
@@ -221,7 +222,7 @@ def test_a_forged_step_is_found_at_the_next_when_only_its_own_hash_was_mended() 
     _step(forged, 1)["output"] = {"result": 3}
     rehash(forged)
     _block(trace)["steps"][0] = _step(forged, 1)
-    trace["steps"][0]["output"] = {"result": 3}
+    trace["steps"][0] = forged["steps"][0] | {"output": {"result": 3}}
 
     assert _first_difference(trace)[0] == "step 2 (math)"
 
