@@ -17,6 +17,8 @@ _HEAD = """# Tools
 
 Made from the specs of the tools by `make tool-docs`. A running Pawl shows its own: `pawl tools`,
 `GET /v1/tools`.
+Examples that fail with `INPUT_SCHEMA` do so when the input comes by reference; written in the plan
+it is refused at once, 422 `plan_invalid`.
 How values of `table_query` look and how to add a tool: [tools.md](tools.md).
 """
 
