@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from libs.cli.client import Client, Refused
 from libs.cli.stack import Stack, running_stack
+from services.executor.tools.registry import ToolRegistry
 from tests.e2e.tasks import EXECUTE, run_and_trace
 from tests.stacks import StackEnvirons
 
@@ -72,7 +74,18 @@ def iban_stack(
     ("language", "name"), [("python", "iban_check.py"), ("toml", "pyproject.toml")]
 )
 def test_the_page_shows_the_files_of_the_example(language: str, name: str) -> None:
-    assert blocks(language) == [(EXAMPLE / name).read_text(encoding="utf-8")]
+    assert blocks(language)[-1] == (EXAMPLE / name).read_text(encoding="utf-8")
+
+
+async def test_the_shortest_tool_of_the_page_is_one() -> None:
+    shortest, _ = blocks("python")
+    defined: dict[str, Any] = {}
+    exec(shortest, defined)
+
+    assert len(shortest.splitlines()) <= 20
+    [ref] = ToolRegistry((defined["SlugTool"](),)).refs
+    made = await defined["SlugTool"]().call({"title": "Tea, and 2 Cups!"}, context=None)
+    assert (ref.label, made) == ("slug@1.0.0", {"slug": "tea-and-2-cups"})
 
 
 def test_the_package_s_own_tests_pass(installed: str) -> None:
