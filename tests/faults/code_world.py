@@ -17,6 +17,7 @@ import docker
 
 from libs.cli.client import Client
 from services.executor.sandbox.docker_config import BOOT_LABEL, EXECUTOR_LABEL
+from services.executor.sandbox.docker_image import image_name
 from services.executor.sandbox.image.context import packaged_context
 from tests.faults.load import ClientLog, FaultClient
 from tests.faults.records import Dump, Operation, StepRow, TaskRow
@@ -29,6 +30,7 @@ LOOP = "while True: pass"
 ADD = "result = 1 + input_data"
 OFFERED = ["docker"]
 READY = "pawl_executor_sandbox_ready"
+IMAGE = image_name(packaged_context())
 
 _DISK_BYTES = 500 * 2**20
 
@@ -160,6 +162,19 @@ class CodeWorld:
         """Keep everything in the container from going on."""
         with _client(self.engine) as client:
             client.api.pause(box.id)
+
+    def saved_image(self) -> bytes:
+        """The image that code runs in, for `engine.load`."""
+        with _client(self.engine) as client:
+            return b"".join(client.images.get(IMAGE).save(named=IMAGE))
+
+    def remove_image(self) -> None:
+        """Remove it with every container that was made of it; nobody may start one meanwhile."""
+        for box in self.boxes():
+            with _client(self.engine) as client:
+                client.api.remove_container(box.id, force=True)
+        with _client(self.engine) as client:
+            client.images.remove(IMAGE, force=True)
 
     def metric(self, name: str) -> dict[str, float]:
         """A metric of each executor."""

@@ -217,6 +217,28 @@ async def test_a_full_disk_ends_the_offer_and_no_more(world: CodeWorld, seed: in
     await judged(world, load, last)
 
 
+async def test_a_missing_image_ends_the_offer_until_it_is_back(world: CodeWorld, seed: int) -> None:
+    load = Load(world.stack.server, seed=f"{seed}-image")
+    image = await asyncio.to_thread(world.saved_image)
+    with load.running(PACE) as log:
+        before_code = world.begin(code_body(ADD, before_seconds=6.0))
+        with world.stack.holding(), world.stack.processes.held("executor-1", "executor-2"):
+            await asyncio.to_thread(world.remove_image)
+
+        assert failed_at(await world.ended(before_code)) == UNAVAILABLE
+        await world.not_offered()
+        refused = world.submit(code_body(ADD))
+        await more_done(log, 100)
+
+        await asyncio.to_thread(world.engine.load, image)
+        await world.offered()
+        assert await world.run(code_body(ADD)) == "succeeded"
+
+    assert (refused.status, refused.answer["code"]) == (422, "tool_unavailable")
+    assert "No such image" in world.stack.log_of("executor-1")
+    await judged(world, load, before_code)
+
+
 async def test_an_engine_that_stands_still_holds_up_no_more_than_code(
     world: CodeWorld, seed: int
 ) -> None:
