@@ -487,4 +487,4 @@ async def test_a_message_that_is_no_text_is_told_all_the_same() -> None:
     outcome = await run_one(raising(StepFailed(FailureCode.TOOL_ERROR, "no file a\udcff\ud800")))
 
     assert outcome.failure is not None
-    assert outcome.failure.message == "no file a??"
+    assert outcome.failure.message == "no file a\ufffd\ufffd"
