@@ -481,10 +481,3 @@ async def test_artifact_store_failure_fails_the_step() -> None:
     assert reporter.reports[-1].end is not None
     assert reporter.reports[-1].end.failure is not None
     assert reporter.reports[-1].end.failure.code == FailureCode.ARTIFACT_STORE
-
-
-async def test_a_message_that_is_no_text_is_told_all_the_same() -> None:
-    outcome = await run_one(raising(StepFailed(FailureCode.TOOL_ERROR, "no file a\udcff\ud800")))
-
-    assert outcome.failure is not None
-    assert outcome.failure.message == "no file a\ufffd\ufffd"
