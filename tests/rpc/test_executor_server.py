@@ -307,7 +307,7 @@ async def process(
         "PAWL_SERVICE_KEY_FILE": str(private_key_file(tmp_path, "executor")),
         "PAWL_PUBLIC_KEYS_FILE": str(public_keys_file(tmp_path)),
     }
-    process = await _start({**targets, **files, "PAWL_EXECUTOR_ID": "e7"})
+    process = await _start({**targets, **files, "PAWL_EXECUTOR_ID": "e7", "PAWL_SANDBOX": "none"})
     await eventually(lambda: mesh.scheduler.sessions, timeout=20)
     await eventually(lambda: mesh.planner.offers, timeout=20)
     yield process
