@@ -10,6 +10,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.core.errors import PawlError
+from libs.core.sandboxes import SANDBOXES, health_name
 from libs.pb.pawl.auth.v1 import auth_service_pb2_grpc
 from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc
@@ -19,9 +20,6 @@ from libs.rpc.tls import TlsFiles
 HEALTH_SECONDS = 1.0
 BUS = "pawl.bus"
 """Under this name the scheduler's health says whether events can leave."""
-SANDBOXES = ("docker", "bubblewrap", "monty")
-_SANDBOX = "pawl.sandbox."
-"""Before the name of a kind of sandbox, in the planner's health: whether an executor runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,7 @@ async def sandboxes(clients: Clients) -> list[str]:
 
 
 async def _runs(clients: Clients, sandbox: str) -> bool:
-    asked = health_pb2.HealthCheckRequest(service=_SANDBOX + sandbox)
+    asked = health_pb2.HealthCheckRequest(service=health_name(sandbox))
     try:
         answer = await clients.health["planner"].Check(asked, timeout=HEALTH_SECONDS)
     except PawlError:

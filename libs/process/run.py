@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import uvloop
 
@@ -16,18 +17,36 @@ from libs.process.env import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_STOPPED, ConfigE
 from libs.process.logs import configure_logs, get_logger
 from libs.process.tracing import configure_tracing, stop_tracing
 
-__all__ = ["EXIT_BAD_CONFIG", "EXIT_FAILED", "EXIT_STOPPED", "run"]
+__all__ = ["EXIT_BAD_CONFIG", "EXIT_FAILED", "EXIT_STOPPED", "leave_at_once", "run"]
 
 log = get_logger(__name__)
 
 
-def run(main: Callable[[asyncio.Event], Awaitable[None]], *, service: str) -> None:
+def leave_at_once(code: int) -> NoReturn:
+    """Leave the process without the end of the interpreter, all that was written being out.
+
+    For programs whose libraries have threads of their own that come to Python now and then: one
+    that comes while the interpreter ends is thrown out of code that cannot be left like this, and
+    aborts the process.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run(
+    main: Callable[[asyncio.Event], Awaitable[None]],
+    *,
+    service: str,
+    leave: Callable[[int], NoReturn] = sys.exit,
+) -> None:
     """Run `main(stop)` on uvloop and leave the process with its exit code.
 
     SIGTERM and SIGINT set `stop`; `main` then drains and returns. Exit codes: 0 after a clean stop,
     1 with a logged error when `main` raised, 2 with the message on stderr when it raised
-    ConfigError. Logs go to stderr at level info from the start; `main` may configure them again.
-    Spans are exported when OpenTelemetry's variables say so; the last ones leave after `main`.
+    ConfigError; `leave` is called with it. Logs go to stderr at level info from the start; `main`
+    may configure them again. Spans are exported when OpenTelemetry's variables say so; the last
+    ones leave after `main`.
     """
     configure_logs(service)
     # What was made by importing stays for good: nobody need look through it again and again.
@@ -36,7 +55,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, service: str) -> No
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_guarded(main, service=service))
     stop_tracing()
-    sys.exit(code)
+    leave(code)
 
 
 async def _guarded(main: Callable[[asyncio.Event], Awaitable[None]], *, service: str) -> int:

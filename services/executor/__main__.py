@@ -10,7 +10,7 @@ from libs.core.ids import new_id
 from libs.process.env import ConfigError
 from libs.process.logs import configure_logs, get_logger
 from libs.process.metrics import serve_metrics, set_ready
-from libs.process.run import run
+from libs.process.run import leave_at_once, run
 from libs.rpc.client import RpcChannel
 from libs.rpc.server import RpcServer
 from libs.rpc.tokens import ServiceTokens, TokenVerifier, load_private_key, load_public_keys
@@ -186,4 +186,5 @@ async def _announce_ready(
 
 
 if __name__ == "__main__":
-    run(serve, service="executor")
+    # Monty, where it runs code, has threads that come to Python when they like.
+    run(serve, service="executor", leave=leave_at_once)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from libs.core.ids import new_id
+from libs.core.sandboxes import SANDBOXES
 from libs.process.env import EXIT_BAD_CONFIG, EXIT_STOPPED, ConfigError, Env
 from libs.process.logs import configure_logs
+from libs.process.run import leave_at_once
 from services.executor.sandbox.bubblewrap import BubblewrapBackend
 from services.executor.sandbox.docker import DockerBackend, DockerOwner
 from services.executor.sandbox.docker_address import read_engine_address
@@ -26,10 +27,7 @@ from services.executor.sandbox.monty import MontySandbox
 from services.executor.sandbox.pool import PooledSandbox, PoolSize
 
 AUTO, NONE, MONTY = "auto", "none", "monty"
-BACKENDS = ("docker", "bubblewrap", MONTY)
-"""In the order in which `auto` tries them."""
-
-CHOICES = (AUTO, *BACKENDS, NONE)
+CHOICES = (AUTO, *SANDBOXES, NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +67,7 @@ class SandboxOpener:
         """
         choice = self.settings.choice
         reasons: list[str] = []
-        for name in BACKENDS if choice == AUTO else (choice,):
+        for name in SANDBOXES if choice == AUTO else (choice,):
             try:
                 return await self._open(name)
             except SandboxUnavailable as error:
@@ -138,4 +136,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Monty, once tried, has such threads.
+    leave_at_once(main())

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from libs.core.clock import Clock
+from libs.core.sandboxes import SANDBOXES, health_name
 from libs.db.outage import Outage, is_outage
 from libs.process.logs import get_logger
 from libs.process.until import until
@@ -13,9 +14,6 @@ from services.planner.catalog import Catalog
 from services.planner.model import Snapshot
 
 TOOL = "python_sandbox"
-BACKENDS = ("docker", "bubblewrap", "monty")
-COMPONENT = "pawl.sandbox."
-"""Before the name of a backend: the name under which gRPC health answers for it."""
 
 LOOK_SECONDS = 10.0
 
@@ -62,10 +60,10 @@ async def _watch(
                 raise
             await asyncio.sleep(outage.failed(error))
             continue
-        for backend in BACKENDS:
+        for backend in SANDBOXES:
             if told.get(backend) is not (backend in serving):
                 told[backend] = backend in serving
-                await tell(COMPONENT + backend, told[backend])
+                await tell(health_name(backend), told[backend])
         await _changed(catalog, look_seconds)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from libs.cli.up.services import Installation
 
@@ -23,18 +24,11 @@ STOP_SECONDS = 5.0
 async def choose_sandbox(installation: Installation, tell: Callable[[str], None]) -> str | None:
     """The name for PAWL_SANDBOX; None when the choice failed, or took longer than ten minutes.
 
-    What the program says on its way goes to `tell`, line by line.
+    What the program says on its way goes to `tell`, line by line; its log is sandbox.log.
     """
     if installation.environ.get(SETTING, "").strip() == NONE:
         return NONE
-    process = await asyncio.create_subprocess_exec(
-        *installation.program(MODULE),
-        env=installation.common_env("executor"),
-        cwd=installation.data_dir.path,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    process = await _start(installation)
     chosen: str | None = None
     try:
         async with asyncio.timeout(CHOOSE_SECONDS):
@@ -50,7 +44,26 @@ async def choose_sandbox(installation: Installation, tell: Callable[[str], None]
         tell("no sandbox was found in ten minutes")
     finally:
         await _end(process)
-    return chosen if process.returncode == 0 else None
+    if process.returncode != 0:
+        tell(f"the choice of a sandbox failed ({process.returncode}); log: {_log(installation)}")
+        return None
+    return chosen
+
+
+async def _start(installation: Installation) -> asyncio.subprocess.Process:
+    with _log(installation).open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *installation.program(MODULE),
+            env=installation.common_env("executor"),
+            cwd=installation.data_dir.path,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+        )
+
+
+def _log(installation: Installation) -> Path:
+    return installation.data_dir.logs / "sandbox.log"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
