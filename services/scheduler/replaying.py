@@ -15,7 +15,7 @@ from services.scheduler.clients import PlannerClient
 from services.scheduler.convert import no_such_task
 from services.scheduler.model import FrozenPlan, IdempotencyKey, NewTask, StoredTask, Submitted
 from services.scheduler.replay_model import ReplayMode, ReplayOf, ReplayRequest
-from services.scheduler.service import WRITE, TaskService
+from services.scheduler.service import READ, WRITE, TaskService
 from services.scheduler.store import TaskStore
 
 
@@ -43,6 +43,8 @@ class ReplayService:
         of a plan that may not run any more.
         """
         require_scope(caller, WRITE)
+        # Its answer says what the original's said.
+        require_scope(caller, READ)
         check_wait(request.wait_seconds)
         key = idempotency_key(request.key, request.fingerprint)
         if key is not None:

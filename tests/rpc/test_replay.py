@@ -201,10 +201,13 @@ async def test_anothers_task_is_as_unknown_as_any(world: SchedulerWorld) -> None
     assert said == {("not_found", "there is no such task")}
 
 
-async def test_a_replay_needs_the_scope_of_a_submit(world: SchedulerWorld) -> None:
+@pytest.mark.parametrize("scope", ["tasks:read", "tasks:write"])
+async def test_a_replay_submits_and_shows_so_needs_both_scopes(
+    world: SchedulerWorld, scope: str
+) -> None:
     request = service_pb.ReplayTaskRequest(task_id=str(new_id()))
 
-    with caller_token(world.token(scopes=frozenset({"tasks:read"}))):
+    with caller_token(world.token(scopes=frozenset({scope}))):
         refused = await refusal_of(world.tasks.ReplayTask(request))
 
     assert refused.code == "insufficient_scope"
