@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from libs.process.env import LOG_LEVELS, Env
-from libs.rpc.tls import TlsFiles, read_tls
+from libs.rpc.tls import CA_FILE, CERT_FILE, KEY_FILE, TlsFiles, read_tls
 from services.executor.sandbox.docker_address import read_engine_address
 
 
@@ -42,5 +43,19 @@ class Settings:
             runtime=env.text("PAWL_SANDBOX_RUNTIME", ""),
             guests=env.integer("PAWL_SANDBOX_GUESTS", 4, minimum=1, maximum=64),
         )
+        if settings.tls is None and not _is_loopback(settings.listen):
+            # Whoever can speak to it may run code on the engine of this machine.
+            env.refuse(
+                f"PAWL_LISTEN is {settings.listen!r} without certificates; beyond loopback the "
+                f"sandbox speaks mTLS only: {CA_FILE}, {CERT_FILE} and {KEY_FILE} are required"
+            )
         env.check()
         return settings
+
+
+def _is_loopback(listen: str) -> bool:
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+REMEMBERED_SECONDS = 60.0
+"""How long an end is remembered that came before its run; far above what a request is under way."""
+
 
 class RunEnded(Exception):  # noqa: N818 - the wish of a caller, not a fault
     """A run that was ended from outside; nothing of it runs any more."""
@@ -25,6 +28,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._by_id: dict[str, _Run] = {}
+        self._ended_before: dict[str, float] = {}
 
     @property
     def boots(self) -> frozenset[str]:
@@ -35,10 +39,14 @@ class Runs:
         return run_id in self._by_id
 
     async def hold(self, run_id: str, *, boot_id: str, work: Coroutine[Any, Any, T]) -> T:
-        """Do `work`, whose cancellation ends it. RunEnded when it was ended from outside.
+        """Do `work`, whose cancellation ends it. RunEnded when it was ended from outside, also when
+        that came first: the small request to end it can overtake the large one to begin.
 
         However this ends, `work` has ended before.
         """
+        if self._ended_before.pop(run_id, None) is not None:
+            work.close()
+            raise RunEnded
         task = asyncio.create_task(work)
         self._by_id[run_id] = _Run(boot_id=boot_id, task=task)
         # Whoever waits may be cancelled, again and again; the run is known until it has ended.
@@ -54,13 +62,22 @@ class Runs:
         return task.result()
 
     async def end(self, run_id: str) -> bool:
-        """End a run; whether there was one."""
+        """End a run; whether there was one. If it has not begun, it never will."""
         run = self._by_id.get(run_id)
-        return run is not None and await _end([run]) == 1
+        if run is None:
+            self._remember(run_id)
+            return False
+        return await _end([run]) == 1
 
     async def end_boots(self, boots: Collection[str]) -> int:
         """End all runs of these starts; how many there were."""
         return await _end([run for run in self._by_id.values() if run.boot_id in boots])
+
+    def _remember(self, run_id: str) -> None:
+        now = asyncio.get_running_loop().time()
+        kept = self._ended_before.items()
+        self._ended_before = {i: at for i, at in kept if now - at < REMEMBERED_SECONDS}
+        self._ended_before[run_id] = now
 
 
 async def _end(runs: list[_Run]) -> int:

@@ -48,3 +48,17 @@ def test_installations_have_names_of_their_own(tmp_path: Path) -> None:
     assert installation_of(ours) != installation_of(theirs)
     with pytest.raises(ConfigError, match=r"nowhere\.json"):
         installation_of(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:7000", "[::]:7000", "sandbox:7000", "10.0.0.7:7000"])
+def test_beyond_loopback_certificates_are_required(listen: str) -> None:
+    with pytest.raises(ConfigError, match=r"PAWL_LISTEN .* PAWL_TLS_CA_FILE"):
+        Settings.from_env(GIVEN | {"PAWL_LISTEN": listen})
+
+    files = {"PAWL_TLS_CA_FILE": "ca", "PAWL_TLS_CERT_FILE": "crt", "PAWL_TLS_KEY_FILE": "key"}
+    assert Settings.from_env(GIVEN | files | {"PAWL_LISTEN": listen}).listen == listen
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:7000", "localhost:7000"])
+def test_on_loopback_it_may_do_without(listen: str) -> None:
+    assert Settings.from_env(GIVEN | {"PAWL_LISTEN": listen}).tls is None

@@ -110,13 +110,13 @@ class RunCodeRequest(_message.Message):
     code: _builtins.str
     """Required. Python, UTF-8, at most 256 KiB."""
     input_json: _builtins.str
-    """Required. What the code sees as its input, canonical JSON text, at most 4 MiB."""
+    """Required. What the code sees as its input, JSON text, at most 4 MiB."""
     seed: _builtins.int
     """Required. Where random numbers begin; any 64 bits."""
     now: _builtins.float
     """Required. The time that the code sees, in seconds since 1970."""
     wall_seconds: _builtins.float
-    """Required. Seconds of wall time that the code may take, above 0."""
+    """Required. Seconds of wall time that the code may take, above 0, at most 3600."""
     boot_id: _builtins.str
     """Required. The start of the executor that asks, a UUID."""
     run_id: _builtins.str
@@ -187,9 +187,9 @@ class CodeResult(_message.Message):
     result_json: _builtins.str
     """Required. Its result, JSON text, at most 256 KiB."""
     stdout: _builtins.str
-    """Required. What it printed, at most 64 KiB. Empty: nothing."""
+    """Required. What it printed, at most 128 KiB before bytes that are no UTF-8 were replaced. Empty: nothing."""
     stderr: _builtins.str
-    """Required. What it wrote to stderr, at most 64 KiB. Empty: nothing."""
+    """Required. What it wrote to stderr, likewise. Empty: nothing."""
     def __init__(
         self,
         *,

@@ -85,15 +85,16 @@ class SandboxServiceServicer:
         How the code ended is in the answer, also when it could not run. A call that is refused has run nothing; one that
         ended otherwise may have run.
 
-        Errors: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (wall_seconds, boot_id, run_id), FAILED_PRECONDITION
-        (conflict: this is not the sandbox that was asked for).
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (input_json, now, wall_seconds, boot_id, run_id),
+        FAILED_PRECONDITION (conflict: this is not the sandbox that was asked for).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillRun(self, request, context):
-        """Kill a run, and answer when nothing of it runs any more. What is not known here has ended, or has not begun.
+        """Kill a run, and answer when nothing of it runs any more. What is not known here has ended, or has not begun: then
+        it never will, if it comes within a minute.
 
         Errors: UNAUTHENTICATED, PERMISSION_DENIED.
         """
@@ -102,18 +103,18 @@ class SandboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListBoots(self, request, context):
-        """Say of which starts of executors something is left here.
+        """Say for which starts of executors code runs here now.
 
-        Errors: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE (no engine answers).
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveBoots(self, request, context):
-        """Kill and remove what is left of these starts.
+        """Kill and remove what runs for these starts.
 
-        Errors: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE (no engine answers).
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

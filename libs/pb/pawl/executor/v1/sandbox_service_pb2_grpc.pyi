@@ -47,23 +47,24 @@ class SandboxServiceStub:
     How the code ended is in the answer, also when it could not run. A call that is refused has run nothing; one that
     ended otherwise may have run.
 
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (wall_seconds, boot_id, run_id), FAILED_PRECONDITION
-    (conflict: this is not the sandbox that was asked for).
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (input_json, now, wall_seconds, boot_id, run_id),
+    FAILED_PRECONDITION (conflict: this is not the sandbox that was asked for).
     """
     KillRun: _grpc.UnaryUnaryMultiCallable[_sandbox_service_pb2.KillRunRequest, _sandbox_service_pb2.KillRunResponse]
-    """Kill a run, and answer when nothing of it runs any more. What is not known here has ended, or has not begun.
+    """Kill a run, and answer when nothing of it runs any more. What is not known here has ended, or has not begun: then
+    it never will, if it comes within a minute.
 
     Errors: UNAUTHENTICATED, PERMISSION_DENIED.
     """
     ListBoots: _grpc.UnaryUnaryMultiCallable[_sandbox_service_pb2.ListBootsRequest, _sandbox_service_pb2.ListBootsResponse]
-    """Say of which starts of executors something is left here.
+    """Say for which starts of executors code runs here now.
 
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE (no engine answers).
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED.
     """
     RemoveBoots: _grpc.UnaryUnaryMultiCallable[_sandbox_service_pb2.RemoveBootsRequest, _sandbox_service_pb2.RemoveBootsResponse]
-    """Kill and remove what is left of these starts.
+    """Kill and remove what runs for these starts.
 
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE (no engine answers).
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED.
     """
 
 @_typing.type_check_only
@@ -85,23 +86,24 @@ class SandboxServiceAsyncStub(SandboxServiceStub):
     How the code ended is in the answer, also when it could not run. A call that is refused has run nothing; one that
     ended otherwise may have run.
 
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (wall_seconds, boot_id, run_id), FAILED_PRECONDITION
-    (conflict: this is not the sandbox that was asked for).
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (input_json, now, wall_seconds, boot_id, run_id),
+    FAILED_PRECONDITION (conflict: this is not the sandbox that was asked for).
     """
     KillRun: _aio.UnaryUnaryMultiCallable[_sandbox_service_pb2.KillRunRequest, _sandbox_service_pb2.KillRunResponse]  # type: ignore[assignment]
-    """Kill a run, and answer when nothing of it runs any more. What is not known here has ended, or has not begun.
+    """Kill a run, and answer when nothing of it runs any more. What is not known here has ended, or has not begun: then
+    it never will, if it comes within a minute.
 
     Errors: UNAUTHENTICATED, PERMISSION_DENIED.
     """
     ListBoots: _aio.UnaryUnaryMultiCallable[_sandbox_service_pb2.ListBootsRequest, _sandbox_service_pb2.ListBootsResponse]  # type: ignore[assignment]
-    """Say of which starts of executors something is left here.
+    """Say for which starts of executors code runs here now.
 
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE (no engine answers).
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED.
     """
     RemoveBoots: _aio.UnaryUnaryMultiCallable[_sandbox_service_pb2.RemoveBootsRequest, _sandbox_service_pb2.RemoveBootsResponse]  # type: ignore[assignment]
-    """Kill and remove what is left of these starts.
+    """Kill and remove what runs for these starts.
 
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE (no engine answers).
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED.
     """
 
 class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -132,8 +134,8 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
         How the code ended is in the answer, also when it could not run. A call that is refused has run nothing; one that
         ended otherwise may have run.
 
-        Errors: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (wall_seconds, boot_id, run_id), FAILED_PRECONDITION
-        (conflict: this is not the sandbox that was asked for).
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (input_json, now, wall_seconds, boot_id, run_id),
+        FAILED_PRECONDITION (conflict: this is not the sandbox that was asked for).
         """
 
     @_abc_1.abstractmethod
@@ -142,7 +144,8 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sandbox_service_pb2.KillRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sandbox_service_pb2.KillRunResponse, _abc.Awaitable[_sandbox_service_pb2.KillRunResponse]]:
-        """Kill a run, and answer when nothing of it runs any more. What is not known here has ended, or has not begun.
+        """Kill a run, and answer when nothing of it runs any more. What is not known here has ended, or has not begun: then
+        it never will, if it comes within a minute.
 
         Errors: UNAUTHENTICATED, PERMISSION_DENIED.
         """
@@ -153,9 +156,9 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sandbox_service_pb2.ListBootsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sandbox_service_pb2.ListBootsResponse, _abc.Awaitable[_sandbox_service_pb2.ListBootsResponse]]:
-        """Say of which starts of executors something is left here.
+        """Say for which starts of executors code runs here now.
 
-        Errors: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE (no engine answers).
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod
@@ -164,9 +167,9 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sandbox_service_pb2.RemoveBootsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sandbox_service_pb2.RemoveBootsResponse, _abc.Awaitable[_sandbox_service_pb2.RemoveBootsResponse]]:
-        """Kill and remove what is left of these starts.
+        """Kill and remove what runs for these starts.
 
-        Errors: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE (no engine answers).
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED.
         """
 
 def add_SandboxServiceServicer_to_server(servicer: SandboxServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

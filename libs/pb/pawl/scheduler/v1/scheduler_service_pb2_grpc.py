@@ -98,7 +98,7 @@ class SchedulerServiceServicer:
         Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has not ended or was never planned; tool_unavailable: a
         tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
         the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
-        validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
+        validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read and tasks:write), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

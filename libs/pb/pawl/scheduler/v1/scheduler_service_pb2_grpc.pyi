@@ -50,7 +50,7 @@ class SchedulerServiceStub:
     Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has not ended or was never planned; tool_unavailable: a
     tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
     the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
-    validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
+    validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read and tasks:write), UNAVAILABLE.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]
     """Read one task.
@@ -107,7 +107,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has not ended or was never planned; tool_unavailable: a
     tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
     the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
-    validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
+    validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read and tasks:write), UNAVAILABLE.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Read one task.
@@ -173,7 +173,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: it has not ended or was never planned; tool_unavailable: a
         tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
         the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
-        validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
+        validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read and tasks:write), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

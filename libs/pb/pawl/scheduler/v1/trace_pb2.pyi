@@ -257,7 +257,7 @@ class Divergence(_message.Message):
     step_index: _builtins.int
     """Optional. The step. Unset: no single step, but plan_hash, state or failure_code of the whole task."""
     field: _builtins.str
-    """Required. plan_hash, tool, resolved_input, output, status, failure_code or state."""
+    """Required. plan_hash, tool, resolved_input, output, status, failure_code, step_hash or state."""
     original_json: _builtins.str
     """Required. The original's value as JSON text; null: there is none. A large one as {"$truncated": true, …}."""
     replayed_json: _builtins.str
