@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -33,10 +33,12 @@ class FakeResolver:
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.names: list[str] = []
+        self.askers: list[Hashable] = []
         self._answers = list(answers)
 
-    async def resolve(self, name: str) -> Sequence[IpAddress]:
+    async def resolve(self, name: str, *, asker: Hashable = None) -> Sequence[IpAddress]:
         self.names.append(name)
+        self.askers.append(asker)
         if not self._answers:
             raise ExchangeFailed(ExchangeFault.DNS, f"the name {name} cannot be resolved")
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
@@ -46,9 +48,9 @@ class FakeResolver:
 class HangingResolver:
     """Never answers."""
 
-    async def resolve(self, name: str) -> Sequence[IpAddress]:
+    async def resolve(self, name: str, *, asker: Hashable = None) -> Sequence[IpAddress]:
         await asyncio.Event().wait()
-        raise AssertionError(name)
+        raise AssertionError(name, asker)
 
 
 class LoopbackNetwork(httpcore2.AsyncNetworkBackend):

@@ -8,7 +8,7 @@ checks the certificate of the name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import httpcore2
@@ -26,7 +26,8 @@ MAX_DIALS = 6
 class GuardedNetwork(httpcore2.AsyncNetworkBackend):
     """The network of one request. `aclose` ends whatever it has opened.
 
-    `network` opens connections to addresses; names never reach it.
+    `network` opens connections to addresses; names never reach it. `asker` is who the request is
+    for.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         resolver: Resolver,
         network: httpcore2.AsyncNetworkBackend,
         owns: Callable[[IpAddress], bool] = is_own,
+        asker: Hashable = None,
     ) -> None:
         self._rules = rules
         self._resolver = resolver
+        self._asker = asker
         self._network = network
         self._owns = owns
         self._opened: list[httpcore2.AsyncNetworkStream] = []
@@ -92,7 +95,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         if host.address is not None:
             addresses: Sequence[IpAddress] = (host.address,)
         else:
-            addresses = await self._resolver.resolve(host.text)
+            addresses = await self._resolver.resolve(host.text, asker=self._asker)
         own = {address for address in addresses if self._owns(address)}
         self._rules.check_addresses(host, port, addresses, own=own)
         return addresses

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import httpcore2
@@ -95,15 +96,21 @@ class HttpClient:
         self._network = network or httpcore2.AnyIOBackend()
         self._tls = tls
 
-    async def send(self, request: HttpRequest, *, bounds: HttpBounds) -> HttpAnswer:
-        """Send the request once and read the whole answer, whatever its status.
+    async def send(
+        self, request: HttpRequest, *, bounds: HttpBounds, asker: Hashable = None
+    ) -> HttpAnswer:
+        """Send the request once and read the whole answer, whatever its status. `asker` is who it
+        is for: names that are looked up for one are not to hold up those of others.
 
         Raises EgressDenied before anything is sent, ExchangeFailed for what then goes wrong. A
         cancellation closes the connection.
         """
         meter = Meter(_WIRE_HEAD_BYTES)
         network = GuardedNetwork(
-            self._rules, resolver=self._resolver, network=MeteredNetwork(self._network, meter)
+            self._rules,
+            resolver=self._resolver,
+            network=MeteredNetwork(self._network, meter),
+            asker=asker,
         )
         try:
             async with asyncio.timeout(bounds.seconds):

@@ -183,7 +183,7 @@ class HttpRequestTool:
         try:
             request = _request(arguments)
             bounds = HttpBounds(seconds=_seconds(arguments, context))
-            answer = await self._client.send(request, bounds=bounds)
+            answer = await self._client.send(request, bounds=bounds, asker=context.tenant_id)
         except EgressDenied as denied:
             raise StepFailed(
                 FailureCode.EGRESS_DENIED, denied.message, reason=denied.rule

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from ipaddress import ip_address
+from typing import Any
 
 import httpcore2
 import pytest
@@ -183,6 +186,69 @@ async def test_a_lookup_may_be_given_up() -> None:
     with pytest.raises(asyncio.CancelledError):
         await lookup
     assert await resolver.resolve("localhost")
+
+
+@pytest.mark.parametrize("failing", ["start", "look_up"])
+async def test_a_lookup_that_breaks_gives_its_turn_back(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = SystemResolver(max_lookups=1)
+
+    def broken(*args: object, **kwargs: object) -> None:
+        del args, kwargs
+        raise RuntimeError("no")
+
+    with monkeypatch.context() as patch:
+        if failing == "start":
+            patch.setattr(threading.Thread, "start", broken)
+        else:
+            patch.setattr(socket, "getaddrinfo", broken)
+        with pytest.raises(ExchangeFailed) as failed:
+            async with asyncio.timeout(5):
+                await resolver.resolve("localhost")
+
+    assert failed.value.fault is ExchangeFault.DNS
+    async with asyncio.timeout(5):
+        assert await resolver.resolve("localhost")
+
+
+async def test_lookups_that_hang_keep_out_nobody_but_their_asker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolver = SystemResolver(max_lookups=3, max_each=2)
+    over, look_up = threading.Event(), socket.getaddrinfo
+
+    def hanging(name: bytes, *args: Any, **kwargs: Any) -> Any:
+        if name != b"localhost":
+            over.wait(20)
+        return look_up(b"localhost", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    lookups = [asyncio.create_task(resolver.resolve("a.example", asker="a")) for _ in range(5)]
+    await asyncio.sleep(0)
+    for lookup in lookups:  # their steps end; the threads do not
+        lookup.cancel()
+    await asyncio.gather(*lookups, return_exceptions=True)
+    lookups = [asyncio.create_task(resolver.resolve("a.example", asker="a")) for _ in range(5)]
+
+    try:
+        async with asyncio.timeout(5):
+            assert await resolver.resolve("localhost", asker="b")
+    finally:
+        over.set()
+    assert all(await asyncio.gather(*lookups))
+
+
+async def test_a_lookup_is_made_for_who_asks() -> None:
+    resolver = FakeResolver([PUBLIC])
+    network = GuardedNetwork(
+        EgressRules(), resolver=resolver, network=LoopbackNetwork(), asker="tenant"
+    )
+
+    with pytest.raises(ExchangeFailed):
+        await network.connect_tcp("ok.example", 443)
+
+    assert resolver.askers == ["tenant"]
 
 
 def test_own_addresses_are_those_of_this_machine() -> None:
