@@ -34,6 +34,7 @@ def _surroundings(request: Any) -> Any:
         ),
         "cwd": str(Path.cwd()),
         "files": sorted(int(name.name) for name in Path("/proc/self/fd").iterdir()),
+        "killed_first": Path("/proc/self/oom_score_adj").read_text().strip(),
         "limits": [resource.getrlimit(what) for what in (resource.RLIMIT_AS, resource.RLIMIT_CPU)],
     }
 

@@ -45,7 +45,7 @@ async def serve(stop: asyncio.Event) -> None:
     configure_logs("executor", level=settings.log_level)
     serve_metrics(settings.metrics_listen)
     try:
-        registry = load_tools(egress=settings.egress)
+        registry = load_tools(egress=settings.egress, most_children=settings.children)
     except BadTool as error:
         raise ConfigError(str(error)) from error
     tokens = ServiceTokens("executor", load_private_key(settings.service_key_file))

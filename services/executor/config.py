@@ -12,12 +12,14 @@ from libs.net.egress_rules import ALLOW_SETTING, EgressRules
 from libs.process.env import LOG_LEVELS, Env
 from libs.rpc.tls import TlsFiles, read_tls
 from services.executor.sandbox_choice import SandboxSettings, read_sandbox
+from services.executor.tools.child_process import MOST_AT_ONCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Addresses are host:port; port 0 takes a free one.
 
+    `children` is how many processes of tools (table_query, text_extract) run at once.
     `drain_seconds` is how long the executor has to end after SIGTERM. At first tasks go on; for
     most of it only open steps are closed, and what follows is left to other executors; what still
     runs near its end is killed. `sandbox_target` is the process that runs code steps, "" when the
@@ -35,6 +37,7 @@ class Settings:
     artifact_target: str
     executor_id: str
     slots: int
+    children: int
     drain_seconds: float
     egress: EgressRules
     sandbox: SandboxSettings
@@ -60,6 +63,7 @@ class Settings:
             artifact_target=env.address("PAWL_ARTIFACT_TARGET"),
             executor_id=env.text("PAWL_EXECUTOR_ID", socket.gethostname()[:128]),
             slots=env.integer("PAWL_EXECUTOR_SLOTS", 32, minimum=1, maximum=1000),
+            children=env.integer("PAWL_EXECUTOR_CHILDREN", MOST_AT_ONCE, minimum=1, maximum=100),
             drain_seconds=env.number("PAWL_EXECUTOR_DRAIN_SECONDS", 8.0, minimum=0, maximum=3600),
             egress=EgressRules(_read_allowed(env)),
             sandbox=read_sandbox(env),

@@ -11,6 +11,9 @@ import yaml
 
 from libs.cli.up.services import MODULES
 from libs.db.roles import SERVICES as WITH_DATABASE
+from services.executor.tools.child_process import MOST_AT_ONCE
+from services.executor.tools.table_bounds import MEMORY_BYTES
+from services.executor.tools.text_extract import LIMITS as DOCUMENT_LIMITS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -98,6 +101,14 @@ def test_what_runs_for_long_is_restarted_checked_and_bounded(name: str) -> None:
     assert "mem_limit" in service
     # Ours have the check of the image.
     assert ("healthcheck" in service) == (name in SERVERS)
+
+
+def test_an_executor_has_room_for_the_processes_of_its_tools() -> None:
+    assert SERVICES["executor"]["mem_limit"] == "3g"
+
+    assert MOST_AT_ONCE * DOCUMENT_LIMITS.memory_bytes + 512 * 2**20 <= 3 * 2**30
+    # The rest is Python and what the engine takes beside that.
+    assert DOCUMENT_LIMITS.memory_bytes - 256 * 2**20 >= MEMORY_BYTES
 
 
 def test_the_image_checks_the_health_of_its_process() -> None:

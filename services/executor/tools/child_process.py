@@ -20,11 +20,12 @@ from dataclasses import asdict, dataclass
 from libs.core.canonical import Json
 from libs.core.errors import FailureCode, StepFailed
 from libs.process.logs import get_logger
+from libs.process.turns import FairTurns
 from services.executor.tools.tool import ToolContext
 
 MAX_REQUEST_BYTES = 32 * 2**20
-MOST_AT_ONCE = max(2, os.cpu_count() or 1)
-"""Children that run at once; further ones wait, which their step's time covers."""
+MOST_AT_ONCE = 3
+"""Children that run at once where no setting says it. Further ones wait; a step's time goes on."""
 
 # The executor kills in time; the child's own alarm is for when it cannot.
 _ALARM_GRACE_SECONDS = 1.0
@@ -44,10 +45,14 @@ class ChildLimits:
 
 
 class ChildProcesses:
-    """Starts children, not more than `most` at once. Belongs to one event loop."""
+    """Starts children, not more than `most` at once. Belongs to one event loop.
+
+    One tenant has at most one less (of one: that one), so that whoever comes next finds a place. A
+    place that becomes free goes to the tenant that has fewest, then to who has waited longest.
+    """
 
     def __init__(self, most: int = MOST_AT_ONCE) -> None:
-        self._slots = asyncio.Semaphore(most)
+        self._turns = FairTurns(most, most_each=max(1, most - 1))
 
     async def run(
         self, module: str, request: Json, *, limits: ChildLimits, context: ToolContext
@@ -58,7 +63,7 @@ class ChildProcesses:
         MEMORY_LIMIT, OUTPUT_LIMIT; CRASHED for a child that ended without an answer.
         """
         data = await asyncio.to_thread(_request_bytes, request)
-        async with self._slots:
+        async with self._turns.turn(context.tenant_id):
             child = _Child(_command(module, limits, context))
             answer = await child.converse(data, limits)
         if answer is None:
@@ -190,8 +195,12 @@ def _ended(exit_code: int, limits: ChildLimits) -> StepFailed:
     if exit_code == -signal.SIGALRM:
         return _too_slow("the work outlived its time")
     if exit_code == -signal.SIGKILL:
-        # Nobody here did it: the kernel takes a process when the machine is out of memory.
-        return StepFailed(FailureCode.MEMORY_LIMIT, "the process of the work was killed")
+        # Nobody here did it. The kernel takes this process first when memory runs out; that it was
+        # the kernel cannot be known.
+        return StepFailed(
+            FailureCode.MEMORY_LIMIT,
+            "the process of the work was killed, most likely because memory ran out",
+        )
     log.error("a child ended without an answer", exit_code=exit_code)
     return StepFailed(FailureCode.CRASHED, f"the process of the work ended with {exit_code}")
 

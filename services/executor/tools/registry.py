@@ -18,7 +18,7 @@ from libs.core.tool_spec import ToolRef, ToolSpec
 from libs.net.egress_rules import EgressRules
 from libs.net.http_client import HttpClient
 from services.executor.tools.artifact import ArtifactTool
-from services.executor.tools.child_process import ChildProcesses
+from services.executor.tools.child_process import MOST_AT_ONCE, ChildProcesses
 from services.executor.tools.http_request import HttpRequestTool
 from services.executor.tools.json_query import JsonQueryTool
 from services.executor.tools.math import MathTool
@@ -108,9 +108,13 @@ class ToolRegistry:
         return self._offered.get(ref)
 
 
-def built_in_tools(*, egress: EgressRules = PUBLIC_ONLY) -> tuple[Tool, ...]:
-    """The tools that Pawl ships; `egress` says what those reach that use the network."""
-    children = ChildProcesses()
+def built_in_tools(
+    *, egress: EgressRules = PUBLIC_ONLY, most_children: int = MOST_AT_ONCE
+) -> tuple[Tool, ...]:
+    """The tools that Pawl ships; `egress` says what those reach that use the network, and
+    `most_children` how many processes of those run at once that work in a process of their own.
+    """
+    children = ChildProcesses(most_children)
     return (
         ArtifactTool(),
         HttpRequestTool(HttpClient(egress)),
@@ -123,12 +127,15 @@ def built_in_tools(*, egress: EgressRules = PUBLIC_ONLY) -> tuple[Tool, ...]:
     )
 
 
-def load_tools(*, egress: EgressRules = PUBLIC_ONLY) -> ToolRegistry:
+def load_tools(
+    *, egress: EgressRules = PUBLIC_ONLY, most_children: int = MOST_AT_ONCE
+) -> ToolRegistry:
     """The shipped tools and the installed ones. Raises BadTool; whoever installs a broken tool is
     told.
     """
     found = entry_points(group=ENTRY_POINT_GROUP)
-    return ToolRegistry((*built_in_tools(egress=egress), *installed_tools(found)))
+    built_in = built_in_tools(egress=egress, most_children=most_children)
+    return ToolRegistry((*built_in, *installed_tools(found)))
 
 
 def installed_tools(found: Iterable[EntryPoint]) -> Iterator[Tool]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -91,6 +92,12 @@ async def test_a_child_has_its_own_session_no_files_and_a_bare_environment() -> 
     # Standard streams, the way of the answer, and the directory that is being listed.
     assert len(seen["files"]) == 5
     assert seen["limits"] == [[2**30, 2**30], [60, 61]]
+
+
+async def test_a_child_is_what_the_kernel_kills_when_memory_runs_out() -> None:
+    seen = await do("surroundings")
+
+    assert seen["killed_first"] == "1000"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +201,30 @@ async def test_no_more_children_run_at_once_than_allowed() -> None:
 
     assert len(running) == 1
     assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+
+
+async def test_a_tenant_finds_a_place_while_another_waits_for_more() -> None:
+    processes = ChildProcesses(most=2)
+    others = [
+        asyncio.create_task(
+            processes.run(
+                "tests.child_work", {"act": "sleep"}, limits=LIMITS, context=make_context()
+            )
+        )
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0)
+    context = replace(make_context(), tenant_id=UUID(int=7))
+
+    answer = await processes.run(
+        "tests.child_work", {"act": "echo"}, limits=LIMITS, context=context
+    )
+
+    assert answer == {"act": "echo"}
+    assert not any(call.done() for call in others)
+    for call in others:
+        call.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 @pytest.mark.parametrize("act", ["sleep", "spin"])

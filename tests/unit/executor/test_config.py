@@ -23,7 +23,7 @@ def test_settings_have_defaults() -> None:
 
     assert settings.executor_id
     # Those who stop a process wait 10 s before they kill it.
-    assert (settings.slots, settings.drain_seconds) == (32, 8.0)
+    assert (settings.slots, settings.children, settings.drain_seconds) == (32, 3, 8.0)
 
 
 def test_settings_hold_what_egress_allows() -> None:
@@ -44,7 +44,13 @@ def test_settings_name_what_egress_cannot_allow() -> None:
 
 def test_settings_name_every_mistake() -> None:
     with pytest.raises(ConfigError) as refused:
-        Settings.from_env({"PAWL_EXECUTOR_SLOTS": "1001", "PAWL_PLANNER_TARGET": "nowhere"})
+        Settings.from_env(
+            {
+                "PAWL_EXECUTOR_SLOTS": "1001",
+                "PAWL_EXECUTOR_CHILDREN": "0",
+                "PAWL_PLANNER_TARGET": "nowhere",
+            }
+        )
 
-    for name in (*REQUIRED, "PAWL_EXECUTOR_SLOTS"):
+    for name in (*REQUIRED, "PAWL_EXECUTOR_SLOTS", "PAWL_EXECUTOR_CHILDREN"):
         assert name in str(refused.value)
