@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from libs.core.canonical import Json
 from libs.core.errors import FailureCode, StepFailed
 from services.executor.tools.page_text import Page
+from services.executor.tools.text_part import (
+    HEADINGS_BYTES,
+    LINKS_BYTES,
+    MAX_TITLE_LENGTH,
+    WHOLE,
+    Part,
+    cut,
+    first_fitting,
+)
 from services.executor.tools.words import count_words
 
 PDF = "application/pdf"
@@ -43,19 +53,27 @@ def run(request: dict[str, Any]) -> Json:
     except ValueError as error:
         raise damaged(f"content_base64 is no base64: {error}") from error
     document = read(data)
-    return output_of(document.page, page_count=document.page_count)
+    return output_of(document.page, page_count=document.page_count, part=part_of(request))
 
 
-def output_of(page: Page, *, page_count: int | None = None) -> dict[str, Json]:
-    """The output of the tool for a document that was read."""
-    return {
-        "text": page.text,
-        "title": page.title,
-        "headings": list(page.headings),
-        "links": [{"text": link.text, "url": link.url} for link in page.links],
+def part_of(request: Mapping[str, Any]) -> Part:
+    """The part of the text that an input of the tool asks for."""
+    return Part(start=request.get("from_character", 0), most=request.get("max_characters"))
+
+
+def output_of(page: Page, *, page_count: int | None = None, part: Part = WHOLE) -> dict[str, Json]:
+    """The output of the tool for a document that was read: as much of it as an output holds."""
+    links: list[Json] = [{"text": link.text, "url": link.url} for link in page.links]
+    beside: dict[str, Json] = {
+        "title": page.title and page.title[:MAX_TITLE_LENGTH],
+        "headings": list(first_fitting(page.headings, most_bytes=HEADINGS_BYTES)),
+        "links": list(first_fitting(links, most_bytes=LINKS_BYTES)),
         "word_count": count_words(page.text),
         "page_count": page_count,
     }
+    text = cut(page.text, part, beside=beside)
+    end = min(part.start, len(page.text)) + len(text)
+    return {"text": text, "truncated": end < len(page.text), "next_character": end, **beside}
 
 
 def on_one_line(text: str) -> str:

@@ -16,6 +16,7 @@ from libs.core.tool_spec import Effect, ToolExample, ToolSpec
 from libs.net.http_client import HttpAnswer, HttpBounds, HttpClient, HttpRequest
 from libs.net.refusals import EgressDenied, ExchangeFailed, ExchangeFault
 from libs.net.urls import MAX_LENGTH, read_url
+from services.executor.step_validation import MAX_OUTPUT_BYTES, SchemaMismatch, output_text
 from services.executor.tools.http_content import read_content, request_body
 from services.executor.tools.http_headers import (
     HEADER_VALUE,
@@ -32,6 +33,8 @@ MAX_SECONDS = 3600
 
 # What is larger is read beside the event loop.
 _BULKY_BYTES = 16 * 2**10
+# A byte becomes six characters at most; the kept headers are 32 KiB at most, each twice as long.
+_SURELY_FITTING_BYTES = 24 * 2**10
 
 _INPUT: dict[str, Json] = {
     "type": "object",
@@ -237,4 +240,24 @@ def _output(request: HttpRequest, answer: HttpAnswer, named: list[str]) -> dict[
     }
     if content.json_error is not None:
         output["json_error"] = content.json_error
+    if len(answer.body) > _SURELY_FITTING_BYTES:
+        _check_size(output, answer)
     return output
+
+
+def _check_size(output: dict[str, Json], answer: HttpAnswer) -> None:
+    """Raise StepFailed(OUTPUT_LIMIT), TOO_LARGE, for a body that grows beyond what a step may give
+    out when it is written as base64, or as text with escapes. What else is wrong with it is found
+    where every output is checked.
+    """
+    try:
+        output_text(output)
+    except SchemaMismatch:
+        return
+    except StepFailed as failed:
+        raise StepFailed(
+            failed.code,
+            f"the body has {len(answer.body)} bytes and as {output['body_type']} does not fit into "
+            f"the {MAX_OUTPUT_BYTES} of an output; ask for less, a page or a range for example",
+            reason=ExchangeFault.TOO_LARGE,
+        ) from failed

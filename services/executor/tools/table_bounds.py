@@ -11,7 +11,7 @@ MAX_NAME_LENGTH = 200
 MAX_QUERY_LENGTH = 10_000
 MAX_RESULT_ROWS = 10_000
 MAX_RESULT_BYTES = 2**20
-"""Of JSON text. The output of a step is bounded tighter; this ends the work before."""
+"""Of JSON text, where the work ends; what then is larger than a step's output fails as such."""
 
 MEMORY_BYTES = 512 * 2**20
 """What the engine may use of the process's memory."""

@@ -11,7 +11,13 @@ from typing import cast
 from libs.core.canonical import Json
 from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.tools.child_process import ChildLimits, ChildProcesses
-from services.executor.tools.document_text import DOCX, PDF, output_of
+from services.executor.tools.document_text import (
+    DOCX,
+    MAX_TEXT_LENGTH,
+    PDF,
+    output_of,
+    part_of,
+)
 from services.executor.tools.page_text import (
     MAX_HEADINGS,
     MAX_LINKS,
@@ -19,20 +25,23 @@ from services.executor.tools.page_text import (
     read_html,
     read_plain,
 )
+from services.executor.tools.text_part import MAX_TITLE_LENGTH, WHOLE, Part
 from services.executor.tools.tool import ToolContext
 
 MAX_CONTENT_LENGTH = 1_000_000
-MAX_BASE64_LENGTH = 8_000_000
+MAX_BASE64_LENGTH = 1_000_000
+"""Whatever a step takes in has at most 1 MiB."""
 LIMITS = ChildLimits(seconds=60, cpu_seconds=30, memory_bytes=768 * 2**20, answer_bytes=16 * 2**20)
 
 _INLINE_LENGTH = 5_000
 
 SPEC = ToolSpec(
     name="text_extract",
-    version="1.1.0",
+    version="1.2.0",
     description=(
         "Takes the readable text, title, headings (the first 500) and links (the first 1000) out "
-        "of a plain text, HTML, PDF or DOCX document; scripts and styles are dropped."
+        "of a plain text, HTML, PDF or DOCX document, as much as the 256 KiB of an output hold; "
+        "scripts and styles are dropped."
     ),
     input_schema={
         "type": "object",
@@ -48,6 +57,18 @@ SPEC = ToolSpec(
                 "maxLength": MAX_BASE64_LENGTH,
             },
             "media_type": {"enum": ["text/plain", "text/html", PDF, DOCX]},
+            "from_character": {
+                "type": "integer",
+                "description": "Where in its text to begin; 0 when it is not given.",
+                "minimum": 0,
+                "maximum": MAX_TEXT_LENGTH,
+            },
+            "max_characters": {
+                "type": "integer",
+                "description": "How much text at most; as much as fits when it is not given.",
+                "minimum": 1,
+                "maximum": MAX_TEXT_LENGTH,
+            },
         },
         "required": ["media_type"],
         "if": {"properties": {"media_type": {"enum": [PDF, DOCX]}}},
@@ -59,7 +80,13 @@ SPEC = ToolSpec(
         "type": "object",
         "properties": {
             "text": {"type": "string"},
-            "title": {"type": ["string", "null"]},
+            "truncated": {"type": "boolean", "description": "Whether there is more text."},
+            "next_character": {
+                "type": "integer",
+                "description": "Where text ends: from_character of a step that goes on.",
+                "minimum": 0,
+            },
+            "title": {"type": ["string", "null"], "maxLength": MAX_TITLE_LENGTH},
             "headings": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_HEADINGS},
             "links": {
                 "type": "array",
@@ -74,10 +101,23 @@ SPEC = ToolSpec(
                 },
                 "maxItems": MAX_LINKS,
             },
-            "word_count": {"type": "integer", "minimum": 0},
+            "word_count": {
+                "type": "integer",
+                "description": "Of the whole document.",
+                "minimum": 0,
+            },
             "page_count": {"type": ["integer", "null"], "description": "Of a PDF."},
         },
-        "required": ["text", "title", "headings", "links", "word_count", "page_count"],
+        "required": [
+            "text",
+            "truncated",
+            "next_character",
+            "title",
+            "headings",
+            "links",
+            "word_count",
+            "page_count",
+        ],
         "additionalProperties": False,
     },
     examples=(
@@ -92,6 +132,8 @@ SPEC = ToolSpec(
             },
             output={
                 "text": "Fruit\n\nApples cost 2 EUR.\n\nPears",
+                "truncated": False,
+                "next_character": 32,
                 "title": "Prices",
                 "headings": ["Fruit"],
                 "links": [{"text": "Pears", "url": "https://example.com/pears"}],
@@ -104,6 +146,27 @@ SPEC = ToolSpec(
             input={"content": "Two lines\nof text.", "media_type": "text/plain"},
             output={
                 "text": "Two lines\nof text.",
+                "truncated": False,
+                "next_character": 18,
+                "title": None,
+                "headings": [],
+                "links": [],
+                "word_count": 4,
+                "page_count": None,
+            },
+        ),
+        ToolExample(
+            title="A part of a text; another step goes on at next_character",
+            input={
+                "content": "Two lines\nof text.",
+                "media_type": "text/plain",
+                "from_character": 4,
+                "max_characters": 5,
+            },
+            output={
+                "text": "lines",
+                "truncated": True,
+                "next_character": 9,
                 "title": None,
                 "headings": [],
                 "links": [],
@@ -137,10 +200,10 @@ class TextExtractTool:
         content = cast("str", arguments["content"])
         is_html = arguments["media_type"] == "text/html"
         if len(content) <= _INLINE_LENGTH:
-            return extract(content, is_html=is_html)
-        return await asyncio.to_thread(extract, content, is_html=is_html)
+            return extract(content, is_html=is_html, part=part_of(arguments))
+        return await asyncio.to_thread(extract, content, is_html=is_html, part=part_of(arguments))
 
 
-def extract(content: str, *, is_html: bool) -> dict[str, Json]:
+def extract(content: str, *, is_html: bool, part: Part = WHOLE) -> dict[str, Json]:
     """The output of the tool for one document."""
-    return output_of(read_html(content) if is_html else read_plain(content))
+    return output_of(read_html(content) if is_html else read_plain(content), part=part)

@@ -49,6 +49,8 @@ def test_a_pdf_is_read_page_by_page() -> None:
 
     assert found == {
         "text": "Hello page\n\nWorld",
+        "truncated": False,
+        "next_character": 17,
         "title": "A title",
         "headings": ["One", "Deeper"],
         "links": [{"text": "https://a.b/c", "url": "https://a.b/c"}],

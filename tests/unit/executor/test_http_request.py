@@ -334,6 +334,8 @@ async def test_egress_that_is_denied_says_by_which_rule(url: str, reason: str) -
     [
         (b"", FailureCode.TOOL_ERROR, "PROTOCOL"),
         (http_answer(b"x" * (2**18 + 1)), FailureCode.OUTPUT_LIMIT, "TOO_LARGE"),
+        (http_answer(b"\xff" * 200_000), FailureCode.OUTPUT_LIMIT, "TOO_LARGE"),
+        (http_answer(b"\x01" * 50_000), FailureCode.OUTPUT_LIMIT, "TOO_LARGE"),
         (
             http_answer(b"x", headers=[("Content-Encoding", "br")]),
             FailureCode.TOOL_ERROR,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from libs.core.canonical import Json
+from libs.core.json_schema import compile_schema
+from services.executor.step_validation import MAX_OUTPUT_BYTES, output_text
 from services.executor.tools.child_process import ChildProcesses
-from services.executor.tools.page_text import MAX_LINKS
+from services.executor.tools.page_text import MAX_LINKS, read_html
 from services.executor.tools.sentences import MAX_SENTENCE_LENGTH, split_sentences
-from services.executor.tools.text_extract import TextExtractTool, extract
+from services.executor.tools.text_extract import SPEC, TextExtractTool, extract
+from services.executor.tools.text_part import OUTPUT_BYTES, Part
 from services.executor.tools.text_summarize import TextSummarizeTool, summarize
 from services.executor.tools.words import count_words, terms
 from tests.executor_world import make_context
@@ -132,6 +136,8 @@ def test_extract_reads_a_page() -> None:
             {"text": "the link", "url": "/a?x=1&copy=2&y=3"},
             {"text": "mail", "url": "mailto:x@y.z"},
         ],
+        "truncated": False,
+        "next_character": 115,
         "word_count": 23,
         "page_count": None,
     }
@@ -184,6 +190,45 @@ async def test_extract_tool_reads_a_long_page_in_a_thread() -> None:
     output = await TextExtractTool(ChildProcesses()).call(arguments, make_context())
 
     assert output == extract(content, is_html=True)
+
+
+@pytest.mark.parametrize("unit", ["x", '"', "\x01", "é", "😀"])
+def test_extract_gives_out_what_an_output_holds_and_where_to_go_on(unit: str) -> None:
+    html = f"<title>{unit * 3000}</title><pre>" + unit * 300_000
+    expected = read_html(html).text
+
+    parts, at, is_more = [], 0, True
+    while is_more:
+        found: Any = extract(html, is_html=True, part=Part(start=at))
+        output_text(found)
+        assert compile_schema(SPEC.output_schema).accepts(found)
+        parts.append(found["text"])
+        at, is_more = found["next_character"], found["truncated"]
+
+    assert len(parts) > 1
+    assert "".join(parts) == expected
+
+
+def test_extract_fits_however_long_headings_and_links_are() -> None:
+    links = "".join(f"<a href='http://a.b/{'c' * 2000}'>{n}</a>" for n in range(500))
+    html = f"{links}<h1>{'h' * 20_000}</h1>" + f"<h2>{'i' * 20_000}</h2>" * 5 + "x" * 300_000
+
+    found: Any = extract(html, is_html=True)
+
+    output_text(found)
+    assert len(found["headings"]) == 1
+    assert 0 < len(found["links"]) < 500
+    assert found["truncated"] is True
+
+
+def test_extract_beyond_the_end_is_empty() -> None:
+    found = extract("abc", is_html=False, part=Part(start=10, most=5))
+
+    assert (found["text"], found["truncated"], found["next_character"]) == ("", False, 3)
+
+
+def test_the_room_of_a_part_is_that_of_an_output() -> None:
+    assert OUTPUT_BYTES == MAX_OUTPUT_BYTES
 
 
 HOSTILE_UNITS = ["<div>", "<b><p>", "<ul><li>", "<", "</", "<!", "<!--", "&abcdefgh", " "]
