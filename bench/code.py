@@ -12,20 +12,20 @@ import typer
 from bench.code_report import code_rows
 from bench.code_steps import FULL, QUICK, code_steps
 from bench.report import print_rows, rounded, this_machine
-from services.executor.sandbox_choice import BACKENDS
+from libs.core.sandboxes import SANDBOXES
 
 
 def main(
     *,
     quick: Annotated[bool, typer.Option(help="About a minute instead of five.")] = False,
     backend: Annotated[
-        str, typer.Option(help=f"One of {', '.join(BACKENDS)}; all if left out.")
+        str, typer.Option(help=f"One of {', '.join(SANDBOXES)}; all if left out.")
     ] = "",
 ) -> None:
     """Measure steps of code in each sandbox of this machine."""
-    if backend and backend not in BACKENDS:
-        sys.exit(f"bench: there is no sandbox {backend}; there are {', '.join(BACKENDS)}")
-    asked = (backend,) if backend else BACKENDS
+    if backend and backend not in SANDBOXES:
+        sys.exit(f"bench: there is no sandbox {backend}; there are {', '.join(SANDBOXES)}")
+    asked = (backend,) if backend else SANDBOXES
     figures = code_steps(QUICK if quick else FULL, say=_say, backends=asked)
     machine = this_machine("embedded")
     print_rows("Pawl, steps of code", code_rows(figures))

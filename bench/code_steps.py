@@ -29,10 +29,11 @@ from bench.workloads import (
     timed,
 )
 from libs.cli.stack import Stack, await_tool, running_stack
+from libs.core.sandboxes import SANDBOXES
 from libs.process.env import Env
 from services.executor.sandbox.docker import DockerOwner
 from services.executor.sandbox.model import SandboxUnavailable
-from services.executor.sandbox_choice import BACKENDS, MONTY, SandboxOpener, read_sandbox
+from services.executor.sandbox_choice import MONTY, SandboxOpener, read_sandbox
 
 GUESTS = 4
 """How many guests wait ready, in `pawl up` as it comes."""
@@ -100,7 +101,7 @@ class CodeFigures:
 
 
 def code_steps(
-    size: CodeSize, *, say: Callable[[str], None], backends: Sequence[str] = BACKENDS
+    size: CodeSize, *, say: Callable[[str], None], backends: Sequence[str] = SANDBOXES
 ) -> tuple[CodeFigures, ...]:
     """Measure these sandboxes; the missing ones are named too."""
     missing = {name: asyncio.run(_why_missing(name)) for name in backends}

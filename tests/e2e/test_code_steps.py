@@ -11,11 +11,12 @@ import pytest_asyncio
 
 from libs.cli.client import Client, Refused
 from libs.cli.stack import Stack, running_stack
+from libs.core.sandboxes import SANDBOXES
 from libs.core.verification import verify
 from services.executor.sandbox.docker import DockerOwner
 from services.executor.sandbox.docker_address import DEFAULT_ADDRESS
 from services.executor.sandbox.model import SandboxUnavailable
-from services.executor.sandbox_choice import BACKENDS, SandboxOpener, SandboxSettings
+from services.executor.sandbox_choice import SandboxOpener, SandboxSettings
 from tests.e2e.tasks import EXECUTE, finished, hashes, run_and_trace, trace_of
 from tests.sandbox.docker_world import engine_or_skip
 from tests.stacks import StackEnvirons
@@ -86,7 +87,7 @@ class Coding:
 
 
 @pytest_asyncio.fixture(
-    scope="module", params=[pytest.param(name, marks=_MARKS.get(name, ())) for name in BACKENDS]
+    scope="module", params=[pytest.param(name, marks=_MARKS.get(name, ())) for name in SANDBOXES]
 )
 async def coding(
     request: pytest.FixtureRequest,
