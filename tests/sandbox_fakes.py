@@ -46,20 +46,25 @@ class FakeGuest:
 
     async def remove(self) -> None:
         await asyncio.sleep(0)
+        await self._backend.removing.wait()
         self.is_removed = True
 
 
 class FakeBackend:
-    """Starts guests, unless `broken` says why not; `starting` holds them up while it is clear."""
+    """Starts guests, unless `broken` says why not or it is one of the first `failing` tries.
+    `starting` and `removing` hold them up while they are clear.
+    """
 
     def __init__(self) -> None:
         self.guests: list[FakeGuest] = []
         self.broken = ""
         self.answer: Any = ...
         self.death = Death(is_out_of_memory=False, exit_code=None)
+        self.failing = 0
         self.answering, self.starting = asyncio.Event(), asyncio.Event()
-        self.answering.set()
-        self.starting.set()
+        self.removing = asyncio.Event()
+        for each in (self.answering, self.starting, self.removing):
+            each.set()
         self.most_at_once = self.at_once = self.tries = 0
         self.is_closed = False
         self.left: set[str] = set()
@@ -71,9 +76,12 @@ class FakeBackend:
 
     async def start(self, boot_id: str) -> FakeGuest:
         self.tries += 1
+        number = self.tries
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
+            if number <= self.failing:
+                raise SandboxUnavailable(f"start {number} fails")
             await self.starting.wait()
             await asyncio.sleep(0)
             if self.broken:

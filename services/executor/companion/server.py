@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from services.executor.sandbox.model import CodeRequest, CodeResult, Sandbox, Sa
 MAX_CALLS = 256
 """At once: each may bring 4 MiB."""
 
+MAX_WALL_SECONDS = 3600.0
 DRAIN_SECONDS = 12.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -117,11 +119,16 @@ def make_server(
 def _code_from_proto(request: pb.RunCodeRequest) -> CodeRequest:
     for name in ("boot_id", "run_id"):
         _check_uuid(name, getattr(request, name))
-    if not (math.isfinite(request.wall_seconds) and request.wall_seconds > 0):
-        detail = f"{request.wall_seconds} is not allowed; a number above 0 is"
+    if not 0 < request.wall_seconds <= MAX_WALL_SECONDS:
+        detail = f"{request.wall_seconds} is not above 0 and at most {MAX_WALL_SECONDS:g}"
         raise field_error("validation_failed", "wall_seconds", detail)
     if not math.isfinite(request.now):
         raise field_error("validation_failed", "now", f"{request.now} is no time")
+    try:
+        json.loads(request.input_json)
+    except (ValueError, RecursionError) as error:
+        # It goes to the guest as it is.
+        raise field_error("validation_failed", "input_json", "it is no JSON text") from error
     return CodeRequest(
         code=request.code,
         input_json=request.input_json,

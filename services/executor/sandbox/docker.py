@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 from collections.abc import Collection, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -161,9 +160,13 @@ class DockerBackend:
 
     async def _remove_unwanted(self, name: str, making: asyncio.Future[socket.socket]) -> None:
         """Wait until it is made, or has failed to be; then remove what there is."""
-        with suppress(SandboxUnavailable):
+        try:
             (await making).close()
-        await self._remove_now(name)
+        except SandboxUnavailable:
+            pass  # said to whoever waited for it
+        finally:
+            # Whatever else went wrong is logged with the task; the container goes all the same.
+            await self._remove_now(name)
 
     async def death(self, name: str) -> Death:
         """How a guest of ours ended; nothing is known when the engine does not say."""

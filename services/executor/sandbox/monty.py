@@ -66,7 +66,11 @@ class MontySandbox:
             sandbox = cls(pool, identity=identity, processes=processes)
             await sandbox.run(_TRIAL)
         except (pydantic_monty.MontyError, OSError, StepFailed) as error:
+            await _given_up(pool)
             raise SandboxUnavailable(f"Monty does not run: {error}") from error
+        except BaseException:
+            await _given_up(pool)
+            raise
         return sandbox
 
     @property
@@ -166,6 +170,11 @@ class MontySandbox:
 
 
 _TRIAL = CodeRequest(code="result = 1", input_json="null", seed=0, now=0.0, wall_seconds=5.0)
+
+
+async def _given_up(pool: monty.AsyncMonty) -> None:
+    """End the processes of a pool that is of no use."""
+    await pool.__aexit__(None, None, None)
 
 
 def _release() -> str:

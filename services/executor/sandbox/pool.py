@@ -15,6 +15,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from libs.core.errors import StepFailed
 from libs.process.logs import get_logger
 from services.executor.sandbox import verdict
 from services.executor.sandbox.model import (
@@ -126,16 +127,18 @@ class PooledSandbox:
         guest = await self._guest()
         began = self._monotonic()
         try:
-            result = await self._ask(guest, request)
+            said = await self._ask(guest, request)
         except BaseException:
             # Only when it is removed has all of the code surely ended.
             await self._end(guest)
             raise
         finally:
             _run_seconds.observe(self._monotonic() - began)
-        # A guest that has answered has killed its code before.
+        # A guest that has answered has killed its code before, also code that failed.
         self._discard(guest)
-        return result
+        if isinstance(said, StepFailed):
+            raise said
+        return said
 
     async def boots(self) -> frozenset[str]:
         """As Sandbox.boots."""
@@ -159,7 +162,8 @@ class PooledSandbox:
         _idle.set(0)
         await self._backend.close()
 
-    async def _ask(self, guest: Guest, request: CodeRequest) -> CodeResult:
+    async def _ask(self, guest: Guest, request: CodeRequest) -> CodeResult | StepFailed:
+        """What the guest says of the code; StepFailed is raised where it says nothing valid."""
         request_id = verdict.new_request_id()
         frame = verdict.request_frame(request, request_id=request_id, limits=self._limits)
         try:
@@ -276,7 +280,9 @@ class PooledSandbox:
         say = log.error if was_healthy and not self.is_healthy else log.warning
         say("guest not started", backend=self._identity.backend, why=str(error))
         self._pause()
-        self._refuse(error, count=1 if self.is_healthy else len(self._waiting))
+        # Others that are under way may still come in time. This one has not ended yet.
+        forlorn = len(self._waiting) - (len(self._starts) - 1)
+        self._refuse(error, count=forlorn if self.is_healthy else len(self._waiting))
 
     def _hand_out(self, made: _Idle) -> None:
         """Give a guest to the code that has waited longest, else keep it."""
@@ -293,7 +299,7 @@ class PooledSandbox:
 
     def _refuse(self, error: SandboxUnavailable, *, count: int) -> None:
         """Tell so much of the code that waits, the oldest first, that it gets no guest."""
-        for _ in range(min(count, len(self._waiting))):
+        for _ in range(max(0, min(count, len(self._waiting)))):
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_exception(error)

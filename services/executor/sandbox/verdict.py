@@ -18,6 +18,7 @@ SPARE_CPU_SECONDS = 1
 """The wall ends code before its CPU time does, unless it uses several processors."""
 
 MAX_TYPE, MAX_MESSAGE, MAX_TRACEBACK = 100, 1000, 2500
+MAX_TOLD = 10**6
 # A guest may say more; what is told of it is short.
 _ERROR_BYTES = 64 * 2**10
 
@@ -72,10 +73,10 @@ def request_frame(request: CodeRequest, *, request_id: str, limits: CodeLimits) 
         "code": request.code,
         "seed": request.seed,
         "now": request.now,
-        "limits": bounds,
     }
-    # The input is JSON text already, and goes in as it is.
-    return f'{json.dumps(head)[:-1]}, "input": {request.input_json}}}'.encode()
+    # The input is JSON text already, and goes in as it is; what comes last is what holds.
+    ahead, bound = json.dumps(head)[:-1], json.dumps(bounds)
+    return f'{ahead}, "input": {request.input_json}, "limits": {bound}}}'.encode()
 
 
 def max_answer_bytes(limits: CodeLimits) -> int:
@@ -85,14 +86,14 @@ def max_answer_bytes(limits: CodeLimits) -> int:
 
 def read_answer(
     body: bytes, *, request_id: str, limits: CodeLimits, wall_seconds: float
-) -> CodeResult:
-    """The result that an answer holds. Raises StepFailed for a failure and for no valid answer."""
+) -> CodeResult | StepFailed:
+    """The result or the failure that an answer holds. Raises StepFailed for no valid answer."""
     said = _read(body)
     if said.get("v") != PROTOCOL or said.get("id") != request_id:
         raise broken("its answer belongs to another request")
     stdout, stderr = (_text(said, name, limits.output_bytes) for name in ("stdout", "stderr"))
     if said.get("ok") is not True:
-        raise _failure(said, limits=limits, wall_seconds=wall_seconds)
+        return _failure(said, limits=limits, wall_seconds=wall_seconds)
     if "result" not in said:
         raise broken("its answer has no result")
     return CodeResult(result_json=_result(said["result"], limits), stdout=stdout, stderr=stderr)
@@ -167,7 +168,7 @@ def _text(said: dict[str, Any], name: str, most: int) -> str:
 
 def _result(value: Any, limits: CodeLimits) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size = len(text.encode())
     except (ValueError, RecursionError) as error:
         raise code_error("ValueError", "result is no JSON", line=None, traceback="") from error
@@ -179,7 +180,7 @@ def _result(value: Any, limits: CodeLimits) -> str:
 def _failure(said: dict[str, Any], *, limits: CodeLimits, wall_seconds: float) -> StepFailed:
     word = said.get("code")
     if not isinstance(word, str) or word not in _WORDS:
-        return broken("its answer names no failure that Pawl knows")
+        raise broken("its answer names no failure that Pawl knows")
     code, reason = _WORDS[word]
     if code is FailureCode.TIMEOUT:
         return timed_out(wall_seconds, reason=str(reason))
@@ -214,8 +215,13 @@ _SENTENCES: dict[tuple[FailureCode, str | None], str] = {
 
 def _numbers(said: dict[str, Any], limits: CodeLimits) -> dict[str, object]:
     numbers = {name: said.get(name) for name in ("exit", "signal")}
-    known = {name: n if isinstance(n, int) else "unknown" for name, n in numbers.items()}
+    known = {name: n if _is_small(n) else "unknown" for name, n in numbers.items()}
     return {**known, "memory": limits.memory_bytes // MIB, "file": limits.file_bytes // MIB}
+
+
+def _is_small(number: Any) -> bool:
+    """Whether it is a number of signals, exit codes and lines; a guest may say anything."""
+    return type(number) is int and abs(number) <= MAX_TOLD
 
 
 def _told(error: dict[str, Any]) -> StepFailed:
@@ -229,7 +235,7 @@ def _told(error: dict[str, Any]) -> StepFailed:
     return code_error(
         kind or "Exception",
         message,
-        line=line if type(line) is int else None,
+        line=line if _is_small(line) else None,
         traceback=traceback,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -274,3 +275,37 @@ async def test_code_beyond_its_size_meets_no_guest(world: World) -> None:
 
     assert failed.code is FailureCode.INPUT_SCHEMA
     assert not any(guest.asked for guest in world.backend.guests)
+
+
+async def test_code_that_failed_does_not_wait_for_its_guest_to_be_removed(world: World) -> None:
+    """Else the engine's speed decides whether it failed or took too long."""
+    world.backend.removing.clear()
+
+    async with world.pool() as pool:
+        running = asyncio.create_task(pool.run(request()))
+        world.backend.answering.clear()
+        await eventually(lambda: any(guest.asked for guest in world.backend.guests))
+        (asked,) = (guest for guest in world.backend.guests if guest.asked)
+        said = {"v": 1, "id": asked.asked[0]["id"], "ok": False, "code": "CRASHED", "signal": 11}
+        world.backend.answer = json.dumps({**said, "stdout": "", "stderr": ""}).encode()
+        world.backend.answering.set()
+        with pytest.raises(StepFailed) as failed:
+            async with asyncio.timeout(5):
+                await running
+
+        assert failed.value.code is FailureCode.CRASHED
+        assert not asked.is_removed
+        world.backend.removing.set()
+    assert asked.is_removed
+
+
+async def test_one_start_that_fails_refuses_nobody_while_another_is_under_way(world: World) -> None:
+    world.backend.failing = 1
+    world.backend.starting.clear()
+
+    async with world.pool() as pool:
+        running = asyncio.create_task(pool.run(request("late")))
+        await eventually(lambda: world.backend.tries >= 2)
+        world.backend.starting.set()
+
+        assert (await running).result_json == '"late"'

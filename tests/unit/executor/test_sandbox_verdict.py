@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,10 @@ BAD = {"v": 1, "id": "r1", "ok": False, "stdout": "", "stderr": ""}
 
 def read(said: Any) -> CodeResult:
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
-    return verdict.read_answer(body, request_id="r1", limits=LIMITS, wall_seconds=2.5)
+    found = verdict.read_answer(body, request_id="r1", limits=LIMITS, wall_seconds=2.5)
+    if isinstance(found, StepFailed):
+        raise found
+    return found
 
 
 def failure(said: Any) -> StepFailed:
@@ -42,6 +46,28 @@ def test_a_request_carries_the_input_as_it_is() -> None:
     assert said["limits"]["wall_seconds"] == 2.5
     assert said["limits"]["cpu_seconds"] == 4
     assert b'"input": {"a":[1,2]}' in frame
+
+
+def test_no_input_changes_the_bounds() -> None:
+    hostile = replace(REQUEST, input_json='null, "limits": {"wall_seconds": 1e9}')
+
+    said = json.loads(verdict.request_frame(hostile, request_id="r1", limits=LIMITS))
+
+    assert said["limits"]["wall_seconds"] == 2.5
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_a_result_that_no_number_can_be_is_refused(number: str) -> None:
+    body = json.dumps({**GOOD, "result": "?"}).replace('"?"', number).encode()
+
+    assert failure(body).code is FailureCode.CODE_ERROR
+
+
+@pytest.mark.parametrize(
+    "said", [{"code": "CRASHED", "signal": 10**4000}, {"code": "NO_RESULT", "exit": True}]
+)
+def test_numbers_that_no_guest_has_are_not_told(said: dict[str, Any]) -> None:
+    assert "unknown" in failure({**BAD, **said}).message
 
 
 @pytest.mark.parametrize("what", ["code", "input_data"])
