@@ -138,6 +138,7 @@ class BubblewrapBackend:
                 env={},
                 cwd="/",
                 pass_fds=inherited,
+                start_new_session=True,
             )
         except (OSError, ConfigError) as error:
             raise SandboxUnavailable(f"{self._program} does not start: {error}") from error
@@ -236,8 +237,9 @@ class BubblewrapGuest:
         """Kill process 1 inside: bwrap sees it end when all that it had is gone."""
         _given(self._process.stdin).close()
         if self._guest_handle is None:
+            # Its child too, which bwrap ties to itself only once the child runs, in bwrap's group.
             with suppress(ProcessLookupError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
         else:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._guest_handle, signal.SIGKILL)
