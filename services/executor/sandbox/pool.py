@@ -280,8 +280,8 @@ class PooledSandbox:
         say = log.error if was_healthy and not self.is_healthy else log.warning
         say("guest not started", backend=self._identity.backend, why=str(error))
         self._pause()
-        # Others that are under way may still come in time. This one has not ended yet.
-        forlorn = len(self._waiting) - (len(self._starts) - 1)
+        # One at most, and none while others are under way for all. This one has not ended yet.
+        forlorn = min(1, len(self._waiting) - (len(self._starts) - 1))
         self._refuse(error, count=forlorn if self.is_healthy else len(self._waiting))
 
     def _hand_out(self, made: _Idle) -> None:

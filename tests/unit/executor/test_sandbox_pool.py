@@ -309,3 +309,16 @@ async def test_one_start_that_fails_refuses_nobody_while_another_is_under_way(wo
         world.backend.starting.set()
 
         assert (await running).result_json == '"late"'
+
+
+async def test_one_start_that_fails_refuses_one_of_more_code_than_starts(world: World) -> None:
+    world.backend.failing = 1
+    world.backend.starting.clear()
+
+    async with world.pool() as pool:
+        running = [asyncio.create_task(pool.run(request(f"c{n}"))) for n in range(5)]
+        await eventually(lambda: world.backend.tries >= 2)
+        world.backend.starting.set()
+        ended = await asyncio.gather(*running, return_exceptions=True)
+
+    assert [isinstance(each, StepFailed) for each in ended] == [True, False, False, False, False]
