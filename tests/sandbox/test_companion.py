@@ -83,6 +83,14 @@ async def test_the_largest_input_and_output_pass(world: CompanionWorld) -> None:
     assert world.sandbox.seen[0].input_json == text
 
 
+async def test_input_reaches_the_sandbox_as_one_value_written_anew(world: CompanionWorld) -> None:
+    text = ' {"b" : 1, "b": 2,\n"a": 10000000000000000} '
+
+    await call(world.channel, "RunCode", **run_request(input_json=text, wall_seconds=3600))
+
+    assert world.sandbox.seen[0].input_json == '{"a":10000000000000000,"b":2}'
+
+
 @pytest.mark.parametrize("code", list(FailureCode))
 async def test_a_failure_arrives_as_it_was_raised(world: CompanionWorld, code: FailureCode) -> None:
     world.sandbox.outcome = StepFailed(code, "line 3: no", reason="RUNTIME_ERROR")
@@ -201,6 +209,13 @@ async def test_certificates_name_who_calls(keys: KeyRing, tmp_path: Path) -> Non
         {"wall_seconds": -1},
         {"wall_seconds": float("nan")},
         {"wall_seconds": float("inf")},
+        {"wall_seconds": 3600.1},
+        {"input_json": ""},
+        {"input_json": "{"},
+        {"input_json": '1,"limits":{"wall_seconds":9e9}'},
+        {"input_json": "NaN"},
+        {"input_json": "1e999"},
+        {"input_json": "[" * 100_000},
         {"now": float("nan")},
     ],
 )

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from libs.core.canonical import canonical_text
 from libs.core.errors import FailureCode, StepFailed
-from services.executor.sandbox.model import CodeRequest, CodeResult
+from services.executor.sandbox.model import CodeRequest, CodeResult, SandboxUnavailable
 from services.executor.sandbox.monty import MontySandbox
 
 pytest.importorskip("pydantic_monty", reason="the package pydantic-monty is not installed")
@@ -52,7 +52,7 @@ async def test_code_reads_its_input_and_sets_its_result(sandbox: MontySandbox) -
 
     ran = await run(sandbox, code, {"n": [1, 2.5, 3]})
 
-    assert ran == CodeResult(result_json='{"a": null, "sum": 6.5}', stdout="seen\n", stderr="odd\n")
+    assert ran == CodeResult(result_json='{"a":null,"sum":6.5}', stdout="seen\n", stderr="odd\n")
     assert (await run(sandbox, "x = 1")).result_json == "null"
 
 
@@ -71,6 +71,8 @@ async def test_code_reads_its_input_and_sets_its_result(sandbox: MontySandbox) -
         ("x = (", FailureCode.CODE_ERROR, None),
         ("x = " + "(" * 10_000, FailureCode.CODE_ERROR, None),
         ("result = {1, 2}", FailureCode.CODE_ERROR, None),
+        ("result = {1: 2, '1': 3}", FailureCode.CODE_ERROR, None),
+        ("a = []\nfor i in range(70): a = [a]\nresult = a", FailureCode.CODE_ERROR, None),
         ("result = float('nan')", FailureCode.CODE_ERROR, None),
         ("a = []\nfor i in range(100000): a = [a]\nresult = a", FailureCode.CODE_ERROR, None),
         ("open('/etc/passwd').read()", FailureCode.CODE_ERROR, None),
@@ -157,3 +159,72 @@ async def test_what_is_too_large_is_refused_before_it_runs(sandbox: MontySandbox
     failed = await failure(sandbox, "#" * (256 * 1024 + 1))
 
     assert (failed.code, failed.reason) == (FailureCode.INPUT_SCHEMA, "TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    ("code", "result_json"),
+    [
+        ("result = {7: 2, '2': 3, None: 4, True: 5}", '{"2":3,"7":2,"null":4,"true":5}'),
+        ("result = {'b': 'ü\\0', 'a': (1, 1e16)}", '{"a":[1,1e+16],"b":"ü\\u0000"}'),
+        # A guest refuses it; here no text can hold half a surrogate pair.
+        ("result = '\\ud800'", '"\N{REPLACEMENT CHARACTER}"'),
+    ],
+)
+async def test_results_are_written_as_a_guest_writes_them(
+    sandbox: MontySandbox, code: str, result_json: str
+) -> None:
+    assert (await run(sandbox, code)).result_json == result_json
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("result = {1: 2, '1': 3}", "ValueError: result: two keys are written '1'"),
+        ("result = 'x' * 300000", "result has more than 262144 bytes"),
+        (
+            "print('x' * 131_073)",
+            "the code printed more than 131072 bytes to stdout or stderr",
+        ),
+        ("while True: pass", "STEP_TIMEOUT: the code took longer than 1 s"),
+        ("#" * (256 * 1024 + 1), "code has 262145 bytes; 262144 are allowed"),
+    ],
+)
+async def test_failures_are_told_as_of_a_guest(
+    sandbox: MontySandbox, code: str, message: str
+) -> None:
+    assert (await failure(sandbox, code)).message == message
+
+
+class PoolThatFails:
+    """A pool of Monty that opens, and whose first run fails."""
+
+    error: Exception
+    open = 0
+
+    def __init__(self, **_: object) -> None:
+        """Whatever it is given."""
+
+    async def __aenter__(self) -> None:
+        type(self).open += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        type(self).open -= 1
+
+    def checkout(self, **_: object) -> object:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(OSError("no process"), SandboxUnavailable), (KeyError("odd"), KeyError)],
+)
+async def test_a_pool_whose_first_run_fails_is_closed(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
+) -> None:
+    monkeypatch.setattr("pydantic_monty.AsyncMonty", PoolThatFails)
+    monkeypatch.setattr(PoolThatFails, "error", error, raising=False)
+
+    with pytest.raises(raised):
+        await MontySandbox.open(processes=1)
+
+    assert PoolThatFails.open == 0

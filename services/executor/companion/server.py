@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 from uuid import UUID
 
 import grpc
 
+from libs.core.canonical import canonical_text, read_canonical
 from libs.core.errors import FailureCode, PawlError, StepFailed, field_error
 from libs.pb.pawl.executor.v1 import sandbox_service_pb2 as pb
 from libs.pb.pawl.executor.v1.sandbox_service_pb2_grpc import (
@@ -124,18 +124,21 @@ def _code_from_proto(request: pb.RunCodeRequest) -> CodeRequest:
         raise field_error("validation_failed", "wall_seconds", detail)
     if not math.isfinite(request.now):
         raise field_error("validation_failed", "now", f"{request.now} is no time")
-    try:
-        json.loads(request.input_json)
-    except (ValueError, RecursionError) as error:
-        # It goes to the guest as it is.
-        raise field_error("validation_failed", "input_json", "it is no JSON text") from error
     return CodeRequest(
         code=request.code,
-        input_json=request.input_json,
+        input_json=_input_from_proto(request.input_json),
         seed=request.seed,
         now=request.now,
         wall_seconds=request.wall_seconds,
     )
+
+
+def _input_from_proto(text: str) -> str:
+    """Written anew: what reaches a guest is one value of JSON, as an executor writes it."""
+    try:
+        return canonical_text(read_canonical(text))
+    except (ValueError, RecursionError) as error:
+        raise field_error("validation_failed", "input_json", f"it is no JSON: {error}") from error
 
 
 def _check_uuid(name: str, text: str) -> None:

@@ -188,7 +188,9 @@ class DockerBackend:
             await self._engine.remove(name)
         except SandboxUnavailable as error:
             log.warning("container is left for later", container=name, error=str(error))
-        self._held.discard(name)
+        finally:
+            # Whatever went wrong: what is left is nobody's, and `boots` removes it.
+            self._held.discard(name)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from libs.process.logs import get_logger
@@ -58,10 +59,38 @@ async def ensure_image(
         return built
 
 
+def private_directory(*, runtime: Path, temporary: Path) -> Path | None:
+    """A directory where no other user can put or hold a file: `runtime`/<user id> where that is
+    there, else `temporary`/pawl-<user id>, made if need be. None where somebody else has taken that
+    name.
+    """
+    user = os.getuid()
+    given, own = runtime / str(user), temporary / f"pawl-{user}"
+    if _is_private(given, user):
+        return given
+    with suppress(OSError):
+        own.mkdir(mode=0o700)
+    return own if _is_private(own, user) else None
+
+
+def _is_private(path: Path, user: int) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077
+
+
 @asynccontextmanager
 async def _alone(seconds: float) -> AsyncIterator[None]:
     """As the one builder of this user on this machine. SandboxUnavailable after `seconds`."""
-    path = Path(tempfile.gettempdir()) / f"pawl-sandbox-image-{os.getuid()}.lock"
+    directory = private_directory(runtime=Path("/run/user"), temporary=Path(tempfile.gettempdir()))
+    if directory is None:
+        # Two images are less bad than none: they matter only to those who build at the same time.
+        log.warning("nothing keeps others from building the image at the same time")
+        yield
+        return
+    path = directory / "pawl-sandbox-image.lock"
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:

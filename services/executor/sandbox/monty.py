@@ -7,14 +7,19 @@ no clock, no network. What it cannot do, such as a class that inherits, fails wi
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+from collections import Counter
 from collections.abc import Collection
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from libs.core.canonical import read_canonical
 from libs.core.errors import FailureCode, StepFailed
+from services.executor.sandbox import verdict
+from services.executor.sandbox.guest.result import MAX_DEPTH, ResultTooLargeError, result_text
 from services.executor.sandbox.model import (
     CodeLimits,
     CodeRequest,
@@ -36,7 +41,9 @@ MAX_MESSAGE = 2000
 # Sandboxed code ends at its limit; this long after it the process is killed, whatever it does.
 GRACE_SECONDS = 2.0
 
-_TO_JSON = "import json\njson.dumps(result, sort_keys=True, allow_nan=False)"
+_TO_JSON = (
+    "import json\njson.dumps(result, allow_nan=False, ensure_ascii=False, separators=(',', ':'))"
+)
 
 
 class MontySandbox:
@@ -60,18 +67,17 @@ class MontySandbox:
         pool = pydantic_monty.AsyncMonty(
             min_processes=1, max_processes=processes, max_checkouts_per_worker=1
         )
-        try:
-            await pool.__aenter__()
-            identity = SandboxIdentity(backend="monty", python=PYTHON, build=_release())
-            sandbox = cls(pool, identity=identity, processes=processes)
-            await sandbox.run(_TRIAL)
-        except (pydantic_monty.MontyError, OSError, StepFailed) as error:
-            await _given_up(pool)
-            raise SandboxUnavailable(f"Monty does not run: {error}") from error
-        except BaseException:
-            await _given_up(pool)
-            raise
-        return sandbox
+        async with AsyncExitStack() as opened:
+            try:
+                await opened.enter_async_context(pool)
+                identity = SandboxIdentity(backend="monty", python=PYTHON, build=_release())
+                sandbox = cls(pool, identity=identity, processes=processes)
+                await sandbox.run(_TRIAL)
+            except (pydantic_monty.MontyError, OSError, StepFailed) as error:
+                raise SandboxUnavailable(f"Monty does not run: {error}") from error
+            # From here on, `close` ends it.
+            opened.pop_all()
+            return sandbox
 
     @property
     def identity(self) -> SandboxIdentity:
@@ -85,13 +91,13 @@ class MontySandbox:
 
     async def run(self, request: CodeRequest) -> CodeResult:
         """As Sandbox.run."""
-        self._check(request)
+        verdict.check_size(request, self._limits)
         async with self._places:
             try:
                 async with asyncio.timeout(request.wall_seconds + GRACE_SECONDS):
                     return await self._run(request)
             except TimeoutError as error:
-                raise _timed_out(request) from error
+                raise verdict.timed_out(request.wall_seconds) from error
 
     async def boots(self) -> frozenset[str]:
         """As Sandbox.boots: the processes end with their parent."""
@@ -105,18 +111,6 @@ class MontySandbox:
     async def close(self) -> None:
         """As Sandbox.close."""
         await self._pool.__aexit__(None, None, None)
-
-    def _check(self, request: CodeRequest) -> None:
-        for what, text, most in (
-            ("code", request.code, self._limits.code_bytes),
-            ("input", request.input_json, self._limits.input_bytes),
-        ):
-            if len(text.encode()) > most:
-                raise StepFailed(
-                    FailureCode.INPUT_SCHEMA,
-                    f"the {what} has {len(text.encode())} bytes; {most} are allowed",
-                    reason="TOO_LARGE",
-                )
 
     async def _run(self, request: CodeRequest) -> CodeResult:
         import pydantic_monty
@@ -135,13 +129,9 @@ class MontySandbox:
             self._streams(printed)
             raise _failed(error, request, is_full=_is_full(error, printed)) from error
         stdout, stderr = self._streams(printed)
-        if len(result_json.encode()) > self._limits.result_bytes:
-            raise StepFailed(
-                FailureCode.OUTPUT_LIMIT,
-                f"the result has more than {self._limits.result_bytes} bytes",
-                reason="RESULT_TOO_LARGE",
-            )
-        return CodeResult(result_json=result_json, stdout=stdout, stderr=stderr)
+        return CodeResult(
+            result_json=_result(result_json, self._limits), stdout=stdout, stderr=stderr
+        )
 
     def _session(self, request: CodeRequest) -> dict[str, Any]:
         return {
@@ -165,16 +155,11 @@ class MontySandbox:
             for name in ("stdout", "stderr")
         )
         if max(len(stdout.encode()), len(stderr.encode())) > self._limits.output_bytes:
-            raise _too_much_output(self._limits)
+            raise verdict.too_large("OUTPUT_TOO_LARGE", self._limits)
         return stdout, stderr
 
 
 _TRIAL = CodeRequest(code="result = 1", input_json="null", seed=0, now=0.0, wall_seconds=5.0)
-
-
-async def _given_up(pool: monty.AsyncMonty) -> None:
-    """End the processes of a pool that is of no use."""
-    await pool.__aexit__(None, None, None)
 
 
 def _release() -> str:
@@ -182,6 +167,33 @@ def _release() -> str:
         return version(PACKAGE)
     except PackageNotFoundError as error:
         raise SandboxUnavailable(f"the Python package {PACKAGE} has no version") from error
+
+
+def _result(said: str, limits: CodeLimits) -> str:
+    """What json.dumps said inside, as a guest would write it, which judges keys and depth as well.
+
+    Raises StepFailed(CODE_ERROR, OUTPUT_LIMIT).
+    """
+    try:
+        if len(said.encode()) > limits.result_bytes:
+            raise ResultTooLargeError
+        value = json.loads(said, object_pairs_hook=_members)
+        return result_text(value, max_bytes=limits.result_bytes)
+    except ResultTooLargeError as error:
+        raise verdict.too_large("RESULT_TOO_LARGE", limits) from error
+    except RecursionError as error:
+        message = f"result: nested deeper than {MAX_DEPTH} levels"
+        raise verdict.code_error("ValueError", message, line=None, traceback="") from error
+    except ValueError as error:
+        raise verdict.code_error("ValueError", str(error), line=None, traceback="") from error
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"result: two keys are written {twice!r:.80}")
+    return members
 
 
 def _is_full(error: monty.MontyError, printed: monty.CollectStreams) -> bool:
@@ -193,9 +205,9 @@ def _is_full(error: monty.MontyError, printed: monty.CollectStreams) -> bool:
 def _failed(error: monty.MontyError, request: CodeRequest, *, is_full: bool) -> StepFailed:
     inner = error.exception()
     if is_full:
-        return _too_much_output(CodeLimits())
+        return verdict.too_large("OUTPUT_TOO_LARGE", CodeLimits())
     if isinstance(inner, TimeoutError) and "limit exceeded" in str(inner):
-        return _timed_out(request)
+        return verdict.timed_out(request.wall_seconds)
     if isinstance(inner, MemoryError) and "memory limit" in str(inner):
         return StepFailed(FailureCode.MEMORY_LIMIT, _told(error, inner))
     return StepFailed(FailureCode.CODE_ERROR, _told(error, inner))
@@ -221,18 +233,5 @@ def _told(error: monty.MontyError, inner: BaseException) -> str:
 
 def _crashed(error: monty.MontyCrashedError, request: CodeRequest) -> StepFailed:
     if error.timed_out:
-        return _timed_out(request)
+        return verdict.timed_out(request.wall_seconds)
     return StepFailed(FailureCode.SANDBOX_LOST, "the interpreter ended without an answer")
-
-
-def _timed_out(request: CodeRequest) -> StepFailed:
-    message = f"STEP_TIMEOUT: the code took longer than {request.wall_seconds:g} s"
-    return StepFailed(FailureCode.TIMEOUT, message, reason="WALL")
-
-
-def _too_much_output(limits: CodeLimits) -> StepFailed:
-    return StepFailed(
-        FailureCode.OUTPUT_LIMIT,
-        f"the code printed more than {limits.output_bytes} bytes",
-        reason="OUTPUT_TOO_LARGE",
-    )

@@ -280,9 +280,17 @@ class PooledSandbox:
         say = log.error if was_healthy and not self.is_healthy else log.warning
         say("guest not started", backend=self._identity.backend, why=str(error))
         self._pause()
-        # One at most, and none while others are under way for all. This one has not ended yet.
-        forlorn = min(1, len(self._waiting) - (len(self._starts) - 1))
-        self._refuse(error, count=forlorn if self.is_healthy else len(self._waiting))
+        self._refuse(error, count=self._hopeless())
+
+    def _hopeless(self) -> int:
+        """How much of the code that waits is refused by a start that failed, which has not ended
+        yet: one at most, and none while others are under way for all of it; everything when the
+        pool is not healthy.
+        """
+        if not self.is_healthy:
+            return len(self._waiting)
+        others = len(self._starts) - 1
+        return 1 if len(self._waiting) > others else 0
 
     def _hand_out(self, made: _Idle) -> None:
         """Give a guest to the code that has waited longest, else keep it."""
@@ -299,7 +307,7 @@ class PooledSandbox:
 
     def _refuse(self, error: SandboxUnavailable, *, count: int) -> None:
         """Tell so much of the code that waits, the oldest first, that it gets no guest."""
-        for _ in range(max(0, min(count, len(self._waiting)))):
+        for _ in range(min(count, len(self._waiting))):
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_exception(error)

@@ -73,10 +73,10 @@ def request_frame(request: CodeRequest, *, request_id: str, limits: CodeLimits) 
         "code": request.code,
         "seed": request.seed,
         "now": request.now,
+        "limits": bounds,
     }
-    # The input is JSON text already, and goes in as it is; what comes last is what holds.
-    ahead, bound = json.dumps(head)[:-1], json.dumps(bounds)
-    return f'{ahead}, "input": {request.input_json}, "limits": {bound}}}'.encode()
+    # The input is JSON text already, and goes in as it is: first, since what comes last holds.
+    return f'{{"input": {request.input_json}, {json.dumps(head)[1:]}'.encode()
 
 
 def max_answer_bytes(limits: CodeLimits) -> int:
@@ -126,6 +126,17 @@ def timed_out(wall_seconds: float, *, reason: str = "WALL") -> StepFailed:
     )
 
 
+def too_large(reason: str, limits: CodeLimits) -> StepFailed:
+    """The failure of code whose output is beyond its bound; `reason` is RESULT_TOO_LARGE or
+    OUTPUT_TOO_LARGE.
+    """
+    if reason == "RESULT_TOO_LARGE":
+        said = f"result has more than {limits.result_bytes} bytes"
+    else:
+        said = f"the code printed more than {limits.output_bytes} bytes to stdout or stderr"
+    return StepFailed(FailureCode.OUTPUT_LIMIT, said, reason=reason)
+
+
 def unavailable(why: str) -> StepFailed:
     """The failure of code that was not run at all."""
     return StepFailed(
@@ -173,7 +184,7 @@ def _result(value: Any, limits: CodeLimits) -> str:
     except (ValueError, RecursionError) as error:
         raise code_error("ValueError", "result is no JSON", line=None, traceback="") from error
     if size > limits.result_bytes:
-        raise _too_large("RESULT_TOO_LARGE", limits)
+        raise too_large("RESULT_TOO_LARGE", limits)
     return text
 
 
@@ -185,7 +196,7 @@ def _failure(said: dict[str, Any], *, limits: CodeLimits, wall_seconds: float) -
     if code is FailureCode.TIMEOUT:
         return timed_out(wall_seconds, reason=str(reason))
     if code is FailureCode.OUTPUT_LIMIT:
-        return _too_large(str(reason), limits)
+        return too_large(str(reason), limits)
     error = said.get("error")
     if isinstance(error, dict):
         told = _told(error)
@@ -242,11 +253,3 @@ def _told(error: dict[str, Any]) -> StepFailed:
 
 def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _too_large(reason: str, limits: CodeLimits) -> StepFailed:
-    if reason == "RESULT_TOO_LARGE":
-        said = f"result has more than {limits.result_bytes} bytes"
-    else:
-        said = f"the code printed more than {limits.output_bytes} bytes to stdout or stderr"
-    return StepFailed(FailureCode.OUTPUT_LIMIT, said, reason=reason)

@@ -322,3 +322,17 @@ async def test_one_start_that_fails_refuses_one_of_more_code_than_starts(world: 
         ended = await asyncio.gather(*running, return_exceptions=True)
 
     assert [isinstance(each, StepFailed) for each in ended] == [True, False, False, False, False]
+
+
+async def test_what_cannot_be_believed_is_told_when_its_guest_is_gone(world: World) -> None:
+    world.backend.answer = b'{"v":1,"id":"forged","ok":true}'
+    world.backend.removing.clear()
+    async with world.pool() as pool:
+        running = asyncio.create_task(refused(pool))
+        await eventually(lambda: any(guest.asked for guest in world.backend.guests))
+        await asyncio.sleep(0.01)
+        was_done = running.done()
+        world.backend.removing.set()
+
+        assert (await running).code is FailureCode.SANDBOX_ERROR
+        assert not was_done

@@ -48,12 +48,14 @@ def test_a_request_carries_the_input_as_it_is() -> None:
     assert b'"input": {"a":[1,2]}' in frame
 
 
-def test_no_input_changes_the_bounds() -> None:
-    hostile = replace(REQUEST, input_json='null, "limits": {"wall_seconds": 1e9}')
+def test_no_input_changes_the_rest_of_a_request() -> None:
+    plain = json.loads(verdict.request_frame(REQUEST, request_id="r1", limits=LIMITS))
+    text = '1,"limits":{"wall_seconds":9e9},"id":"x","code":"y","seed":1,"now":2,"v":3'
+    hostile = replace(REQUEST, input_json=text)
 
     said = json.loads(verdict.request_frame(hostile, request_id="r1", limits=LIMITS))
 
-    assert said["limits"]["wall_seconds"] == 2.5
+    assert said == {**plain, "input": 1}
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999"])
