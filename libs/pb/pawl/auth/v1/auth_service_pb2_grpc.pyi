@@ -34,8 +34,9 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     Authenticate: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.AuthenticateRequest, _auth_service_pb2.AuthenticateResponse]
-    """Exchange an API key for a caller token. The one RPC that needs no token.
+    """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
+    A key that may not ask now has its token all the same; permits.granted is 0 then.
     Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
     """
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateTenantRequest, _auth_service_pb2.CreateTenantResponse]
@@ -43,6 +44,12 @@ class AuthServiceStub:
 
     Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
     UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.UpdateTenantRequest, _auth_service_pb2.UpdateTenantResponse]
+    """Change a tenant's tier. Needs scope operator.
+
+    Effective for new requests within 5 s; tasks that were accepted keep their limits.
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED (as CreateTenant).
     """
     ListTenants: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListTenantsRequest, _auth_service_pb2.ListTenantsResponse]
     """List all tenants by name. Needs scope operator.
@@ -67,8 +74,53 @@ class AuthServiceStub:
 
     Errors: NOT_FOUND, PERMISSION_DENIED.
     """
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]
+    """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
+    one stays good for overlap_seconds, then it is refused. Needs what RevokeKey needs.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
+    rotated before), PERMISSION_DENIED (also for scopes that the caller lacks), UNAUTHENTICATED (as CreateKey).
+    """
+    CreateUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_service_pb2.CreateUserResponse]
+    """Add a person to a tenant. Needs scope users:write, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the address is taken), NOT_FOUND (tenant),
+    PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    ListUsers: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]
+    """List a tenant's people by number. Needs scope users:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+    """
+    UpdateUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.UpdateUserRequest, _auth_service_pb2.UpdateUserResponse]
+    """Change a person's role; their keys can do no more than the role within 5 s. To make somebody owner makes the owner
+    an admin. Needs scope users:write, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: a tenant keeps an owner),
+    PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (as CreateUser).
+    """
+    RemoveUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RemoveUserRequest, _auth_service_pb2.RemoveUserResponse]
+    """Remove a person and revoke their keys. Needs what UpdateUser needs.
+
+    Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: the owner cannot be removed), PERMISSION_DENIED, UNAUTHENTICATED.
+    """
+    ListAudit: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListAuditRequest, _auth_service_pb2.ListAuditResponse]
+    """Read the audit log, newest first. Needs scope audit:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+    """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetUsageRequest, _auth_service_pb2.GetUsageResponse]
-    """What the caller's tenant used in a month.
+    """What the caller's tenant used in a month, and what it may use.
+
+    Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    ListUsage: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsageRequest, _auth_service_pb2.ListUsageResponse]
+    """What the caller's tenant used day by day.
+
+    Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    ReturnPermits: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ReturnPermitsRequest, _auth_service_pb2.ReturnPermitsResponse]
+    """Give back permits that lapsed unused. For the gateway alone.
 
     Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
     """
@@ -79,8 +131,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Authenticate: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.AuthenticateRequest, _auth_service_pb2.AuthenticateResponse]  # type: ignore[assignment]
-    """Exchange an API key for a caller token. The one RPC that needs no token.
+    """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
+    A key that may not ask now has its token all the same; permits.granted is 0 then.
     Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
     """
     CreateTenant: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateTenantRequest, _auth_service_pb2.CreateTenantResponse]  # type: ignore[assignment]
@@ -88,6 +141,12 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
     UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.UpdateTenantRequest, _auth_service_pb2.UpdateTenantResponse]  # type: ignore[assignment]
+    """Change a tenant's tier. Needs scope operator.
+
+    Effective for new requests within 5 s; tasks that were accepted keep their limits.
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED (as CreateTenant).
     """
     ListTenants: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListTenantsRequest, _auth_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """List all tenants by name. Needs scope operator.
@@ -112,8 +171,53 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     Errors: NOT_FOUND, PERMISSION_DENIED.
     """
+    RotateKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
+    one stays good for overlap_seconds, then it is refused. Needs what RevokeKey needs.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
+    rotated before), PERMISSION_DENIED (also for scopes that the caller lacks), UNAUTHENTICATED (as CreateKey).
+    """
+    CreateUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_service_pb2.CreateUserResponse]  # type: ignore[assignment]
+    """Add a person to a tenant. Needs scope users:write, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the address is taken), NOT_FOUND (tenant),
+    PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    ListUsers: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]  # type: ignore[assignment]
+    """List a tenant's people by number. Needs scope users:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+    """
+    UpdateUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.UpdateUserRequest, _auth_service_pb2.UpdateUserResponse]  # type: ignore[assignment]
+    """Change a person's role; their keys can do no more than the role within 5 s. To make somebody owner makes the owner
+    an admin. Needs scope users:write, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: a tenant keeps an owner),
+    PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (as CreateUser).
+    """
+    RemoveUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RemoveUserRequest, _auth_service_pb2.RemoveUserResponse]  # type: ignore[assignment]
+    """Remove a person and revoke their keys. Needs what UpdateUser needs.
+
+    Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: the owner cannot be removed), PERMISSION_DENIED, UNAUTHENTICATED.
+    """
+    ListAudit: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListAuditRequest, _auth_service_pb2.ListAuditResponse]  # type: ignore[assignment]
+    """Read the audit log, newest first. Needs scope audit:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+    """
     GetUsage: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetUsageRequest, _auth_service_pb2.GetUsageResponse]  # type: ignore[assignment]
-    """What the caller's tenant used in a month.
+    """What the caller's tenant used in a month, and what it may use.
+
+    Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    ListUsage: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsageRequest, _auth_service_pb2.ListUsageResponse]  # type: ignore[assignment]
+    """What the caller's tenant used day by day.
+
+    Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    ReturnPermits: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ReturnPermitsRequest, _auth_service_pb2.ReturnPermitsResponse]  # type: ignore[assignment]
+    """Give back permits that lapsed unused. For the gateway alone.
 
     Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
     """
@@ -127,8 +231,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.AuthenticateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.AuthenticateResponse, _abc.Awaitable[_auth_service_pb2.AuthenticateResponse]]:
-        """Exchange an API key for a caller token. The one RPC that needs no token.
+        """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
+        A key that may not ask now has its token all the same; permits.granted is 0 then.
         Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
         """
 
@@ -142,6 +247,18 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
         UNAUTHENTICATED (the key was revoked meanwhile).
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _auth_service_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.UpdateTenantResponse, _abc.Awaitable[_auth_service_pb2.UpdateTenantResponse]]:
+        """Change a tenant's tier. Needs scope operator.
+
+        Effective for new requests within 5 s; tasks that were accepted keep their limits.
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED (as CreateTenant).
         """
 
     @_abc_1.abstractmethod
@@ -192,12 +309,105 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _auth_service_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.RotateKeyResponse, _abc.Awaitable[_auth_service_pb2.RotateKeyResponse]]:
+        """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
+        one stays good for overlap_seconds, then it is refused. Needs what RevokeKey needs.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
+        rotated before), PERMISSION_DENIED (also for scopes that the caller lacks), UNAUTHENTICATED (as CreateKey).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateUser(
+        self,
+        request: _auth_service_pb2.CreateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.CreateUserResponse, _abc.Awaitable[_auth_service_pb2.CreateUserResponse]]:
+        """Add a person to a tenant. Needs scope users:write, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the address is taken), NOT_FOUND (tenant),
+        PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (the key was revoked meanwhile).
+        """
+
+    @_abc_1.abstractmethod
+    def ListUsers(
+        self,
+        request: _auth_service_pb2.ListUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ListUsersResponse, _abc.Awaitable[_auth_service_pb2.ListUsersResponse]]:
+        """List a tenant's people by number. Needs scope users:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateUser(
+        self,
+        request: _auth_service_pb2.UpdateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.UpdateUserResponse, _abc.Awaitable[_auth_service_pb2.UpdateUserResponse]]:
+        """Change a person's role; their keys can do no more than the role within 5 s. To make somebody owner makes the owner
+        an admin. Needs scope users:write, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: a tenant keeps an owner),
+        PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (as CreateUser).
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveUser(
+        self,
+        request: _auth_service_pb2.RemoveUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.RemoveUserResponse, _abc.Awaitable[_auth_service_pb2.RemoveUserResponse]]:
+        """Remove a person and revoke their keys. Needs what UpdateUser needs.
+
+        Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: the owner cannot be removed), PERMISSION_DENIED, UNAUTHENTICATED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _auth_service_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ListAuditResponse, _abc.Awaitable[_auth_service_pb2.ListAuditResponse]]:
+        """Read the audit log, newest first. Needs scope audit:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
     def GetUsage(
         self,
         request: _auth_service_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.GetUsageResponse, _abc.Awaitable[_auth_service_pb2.GetUsageResponse]]:
-        """What the caller's tenant used in a month.
+        """What the caller's tenant used in a month, and what it may use.
+
+        Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+        """
+
+    @_abc_1.abstractmethod
+    def ListUsage(
+        self,
+        request: _auth_service_pb2.ListUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ListUsageResponse, _abc.Awaitable[_auth_service_pb2.ListUsageResponse]]:
+        """What the caller's tenant used day by day.
+
+        Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+        """
+
+    @_abc_1.abstractmethod
+    def ReturnPermits(
+        self,
+        request: _auth_service_pb2.ReturnPermitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ReturnPermitsResponse, _abc.Awaitable[_auth_service_pb2.ReturnPermitsResponse]]:
+        """Give back permits that lapsed unused. For the gateway alone.
 
         Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
         """

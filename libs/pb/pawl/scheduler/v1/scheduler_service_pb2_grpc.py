@@ -47,6 +47,21 @@ class SchedulerServiceStub:
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.SerializeToString,
                 response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.FromString,
                 _registered_method=True)
+        self.SubmitTasks = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/SubmitTasks',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksResponse.FromString,
+                _registered_method=True)
+        self.ListTasks = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/ListTasks',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksResponse.FromString,
+                _registered_method=True)
+        self.CountTasks = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/CountTasks',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksResponse.FromString,
+                _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/pawl.scheduler.v1.SchedulerService/GetTask',
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetTaskRequest.SerializeToString,
@@ -99,6 +114,35 @@ class SchedulerServiceServicer:
         tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
         the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
         validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitTasks(self, request, context):
+        """Store several tasks and queue them: all of them, or none when one is refused; fields of errors begin with tasks[i].
+
+        At most the tier's max_tasks_per_request. Errors: as SubmitTask.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTasks(self, request, context):
+        """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
+        none of the pages that follow.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: tasks:read).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountTasks(self, request, context):
+        """Count the tenant's tasks that have not ended.
+
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +212,21 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ReplayTask,
                     request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.FromString,
                     response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.SerializeToString,
+            ),
+            'SubmitTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitTasks,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksResponse.SerializeToString,
+            ),
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksResponse.SerializeToString,
+            ),
+            'CountTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTasks,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksResponse.SerializeToString,
             ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
@@ -252,6 +311,87 @@ class SchedulerService:
             '/pawl.scheduler.v1.SchedulerService/ReplayTask',
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.SerializeToString,
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/SubmitTasks',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/ListTasks',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/CountTasks',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,23 @@ class SchedulerServiceStub:
     the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
     validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
     """
+    SubmitTasks: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitTasksRequest, _scheduler_service_pb2.SubmitTasksResponse]
+    """Store several tasks and queue them: all of them, or none when one is refused; fields of errors begin with tasks[i].
+
+    At most the tier's max_tasks_per_request. Errors: as SubmitTask.
+    """
+    ListTasks: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListTasksRequest, _scheduler_service_pb2.ListTasksResponse]
+    """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
+    none of the pages that follow.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: tasks:read).
+    """
+    CountTasks: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.CountTasksRequest, _scheduler_service_pb2.CountTasksResponse]
+    """Count the tenant's tasks that have not ended.
+
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
     GetTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]
     """Read one task.
 
@@ -108,6 +125,23 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
     the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
     validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
+    """
+    SubmitTasks: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitTasksRequest, _scheduler_service_pb2.SubmitTasksResponse]  # type: ignore[assignment]
+    """Store several tasks and queue them: all of them, or none when one is refused; fields of errors begin with tasks[i].
+
+    At most the tier's max_tasks_per_request. Errors: as SubmitTask.
+    """
+    ListTasks: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListTasksRequest, _scheduler_service_pb2.ListTasksResponse]  # type: ignore[assignment]
+    """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
+    none of the pages that follow.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: tasks:read).
+    """
+    CountTasks: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CountTasksRequest, _scheduler_service_pb2.CountTasksResponse]  # type: ignore[assignment]
+    """Count the tenant's tasks that have not ended.
+
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Read one task.
@@ -174,6 +208,41 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
         the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
         validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:write), UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitTasks(
+        self,
+        request: _scheduler_service_pb2.SubmitTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.SubmitTasksResponse, _abc.Awaitable[_scheduler_service_pb2.SubmitTasksResponse]]:
+        """Store several tasks and queue them: all of them, or none when one is refused; fields of errors begin with tasks[i].
+
+        At most the tier's max_tasks_per_request. Errors: as SubmitTask.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTasks(
+        self,
+        request: _scheduler_service_pb2.ListTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.ListTasksResponse, _abc.Awaitable[_scheduler_service_pb2.ListTasksResponse]]:
+        """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
+        none of the pages that follow.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: tasks:read).
+        """
+
+    @_abc_1.abstractmethod
+    def CountTasks(
+        self,
+        request: _scheduler_service_pb2.CountTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.CountTasksResponse, _abc.Awaitable[_scheduler_service_pb2.CountTasksResponse]]:
+        """Count the tenant's tasks that have not ended.
+
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
 
     @_abc_1.abstractmethod
