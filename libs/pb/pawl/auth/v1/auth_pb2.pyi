@@ -91,7 +91,9 @@ class ApiKey(_message.Message):
     """Output only. The key that took its place when it was rotated. Unset: it was not rotated."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. What it may do: tasks:read, tasks:write, keys:read, keys:write, operator."""
+        """Required. What it may do, as far as the role of its user allows: tasks:read, tasks:write, keys:read, keys:write,
+        users:read, users:write, audit:read, operator.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:

@@ -55,10 +55,20 @@ class AuthServiceStub:
                 request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListTenantsRequest.SerializeToString,
                 response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListTenantsResponse.FromString,
                 _registered_method=True)
+        self.GetTenant = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/GetTenant',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantResponse.FromString,
+                _registered_method=True)
         self.CreateKey = channel.unary_unary(
                 '/pawl.auth.v1.AuthService/CreateKey',
                 request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyRequest.SerializeToString,
                 response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyResponse.FromString,
+                _registered_method=True)
+        self.GetKey = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/GetKey',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyResponse.FromString,
                 _registered_method=True)
         self.ListKeys = channel.unary_unary(
                 '/pawl.auth.v1.AuthService/ListKeys',
@@ -160,12 +170,30 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTenant(self, request, context):
+        """Read one tenant. Needs scope keys:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateKey(self, request, context):
         """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
-        scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
-        was revoked meanwhile).
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant, user), PERMISSION_DENIED (insufficient_scope, also
+        for scopes that the caller lacks; permission_denied for what the caller may not give: a live key by a test key, a
+        wider allow-list, a user of a higher role), UNAUTHENTICATED (the key was revoked meanwhile).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetKey(self, request, context):
+        """Read one key. Needs scope keys:read, for another tenant's key operator.
+
+        Errors: NOT_FOUND, PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,7 +212,7 @@ class AuthServiceServicer:
         """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
         tenant's key, and for an operator key, operator.
 
-        Errors: NOT_FOUND, PERMISSION_DENIED.
+        Errors: NOT_FOUND, PERMISSION_DENIED (also for a test key that names a live one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,10 +220,11 @@ class AuthServiceServicer:
 
     def RotateKey(self, request, context):
         """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
-        one stays good for overlap_seconds, then it is refused. Needs what RevokeKey needs.
+        one stays good for overlap_seconds, then it is refused. Needs scope keys:write, for another tenant's key operator.
 
         Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
-        rotated before), PERMISSION_DENIED (also for scopes that the caller lacks), UNAUTHENTICATED (as CreateKey).
+        rotated before), PERMISSION_DENIED (also for a key that the caller could not make, and for an operator key, which
+        only the installation makes), UNAUTHENTICATED (as CreateKey).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -299,10 +328,20 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListTenantsRequest.FromString,
                     response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListTenantsResponse.SerializeToString,
             ),
+            'GetTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenant,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantResponse.SerializeToString,
+            ),
             'CreateKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateKey,
                     request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyRequest.FromString,
                     response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyResponse.SerializeToString,
+            ),
+            'GetKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKey,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyResponse.SerializeToString,
             ),
             'ListKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ListKeys,
@@ -480,6 +519,33 @@ class AuthService:
             _registered_method=True)
 
     @staticmethod
+    def GetTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/GetTenant',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateKey(request,
             target,
             options=(),
@@ -496,6 +562,33 @@ class AuthService:
             '/pawl.auth.v1.AuthService/CreateKey',
             pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyRequest.SerializeToString,
             pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/GetKey',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

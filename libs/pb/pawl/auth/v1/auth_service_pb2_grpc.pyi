@@ -56,12 +56,22 @@ class AuthServiceStub:
 
     Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), PERMISSION_DENIED.
     """
+    GetTenant: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetTenantRequest, _auth_service_pb2.GetTenantResponse]
+    """Read one tenant. Needs scope keys:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED.
+    """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateKeyRequest, _auth_service_pb2.CreateKeyResponse]
     """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
-    scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
-    was revoked meanwhile).
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant, user), PERMISSION_DENIED (insufficient_scope, also
+    for scopes that the caller lacks; permission_denied for what the caller may not give: a live key by a test key, a
+    wider allow-list, a user of a higher role), UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    GetKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetKeyRequest, _auth_service_pb2.GetKeyResponse]
+    """Read one key. Needs scope keys:read, for another tenant's key operator.
+
+    Errors: NOT_FOUND, PERMISSION_DENIED.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListKeysRequest, _auth_service_pb2.ListKeysResponse]
     """List a tenant's keys, newest first, revoked ones included. Needs scope keys:read, for another tenant operator.
@@ -72,14 +82,15 @@ class AuthServiceStub:
     """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
     tenant's key, and for an operator key, operator.
 
-    Errors: NOT_FOUND, PERMISSION_DENIED.
+    Errors: NOT_FOUND, PERMISSION_DENIED (also for a test key that names a live one).
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]
     """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
-    one stays good for overlap_seconds, then it is refused. Needs what RevokeKey needs.
+    one stays good for overlap_seconds, then it is refused. Needs scope keys:write, for another tenant's key operator.
 
     Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
-    rotated before), PERMISSION_DENIED (also for scopes that the caller lacks), UNAUTHENTICATED (as CreateKey).
+    rotated before), PERMISSION_DENIED (also for a key that the caller could not make, and for an operator key, which
+    only the installation makes), UNAUTHENTICATED (as CreateKey).
     """
     CreateUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_service_pb2.CreateUserResponse]
     """Add a person to a tenant. Needs scope users:write, for another tenant operator.
@@ -153,12 +164,22 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), PERMISSION_DENIED.
     """
+    GetTenant: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetTenantRequest, _auth_service_pb2.GetTenantResponse]  # type: ignore[assignment]
+    """Read one tenant. Needs scope keys:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED.
+    """
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateKeyRequest, _auth_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
-    scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
-    was revoked meanwhile).
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant, user), PERMISSION_DENIED (insufficient_scope, also
+    for scopes that the caller lacks; permission_denied for what the caller may not give: a live key by a test key, a
+    wider allow-list, a user of a higher role), UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    GetKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetKeyRequest, _auth_service_pb2.GetKeyResponse]  # type: ignore[assignment]
+    """Read one key. Needs scope keys:read, for another tenant's key operator.
+
+    Errors: NOT_FOUND, PERMISSION_DENIED.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListKeysRequest, _auth_service_pb2.ListKeysResponse]  # type: ignore[assignment]
     """List a tenant's keys, newest first, revoked ones included. Needs scope keys:read, for another tenant operator.
@@ -169,14 +190,15 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
     tenant's key, and for an operator key, operator.
 
-    Errors: NOT_FOUND, PERMISSION_DENIED.
+    Errors: NOT_FOUND, PERMISSION_DENIED (also for a test key that names a live one).
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
-    one stays good for overlap_seconds, then it is refused. Needs what RevokeKey needs.
+    one stays good for overlap_seconds, then it is refused. Needs scope keys:write, for another tenant's key operator.
 
     Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
-    rotated before), PERMISSION_DENIED (also for scopes that the caller lacks), UNAUTHENTICATED (as CreateKey).
+    rotated before), PERMISSION_DENIED (also for a key that the caller could not make, and for an operator key, which
+    only the installation makes), UNAUTHENTICATED (as CreateKey).
     """
     CreateUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_service_pb2.CreateUserResponse]  # type: ignore[assignment]
     """Add a person to a tenant. Needs scope users:write, for another tenant operator.
@@ -273,6 +295,17 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetTenant(
+        self,
+        request: _auth_service_pb2.GetTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.GetTenantResponse, _abc.Awaitable[_auth_service_pb2.GetTenantResponse]]:
+        """Read one tenant. Needs scope keys:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
     def CreateKey(
         self,
         request: _auth_service_pb2.CreateKeyRequest,
@@ -280,9 +313,20 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_service_pb2.CreateKeyResponse, _abc.Awaitable[_auth_service_pb2.CreateKeyResponse]]:
         """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
-        scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
-        was revoked meanwhile).
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant, user), PERMISSION_DENIED (insufficient_scope, also
+        for scopes that the caller lacks; permission_denied for what the caller may not give: a live key by a test key, a
+        wider allow-list, a user of a higher role), UNAUTHENTICATED (the key was revoked meanwhile).
+        """
+
+    @_abc_1.abstractmethod
+    def GetKey(
+        self,
+        request: _auth_service_pb2.GetKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.GetKeyResponse, _abc.Awaitable[_auth_service_pb2.GetKeyResponse]]:
+        """Read one key. Needs scope keys:read, for another tenant's key operator.
+
+        Errors: NOT_FOUND, PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod
@@ -305,7 +349,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
         tenant's key, and for an operator key, operator.
 
-        Errors: NOT_FOUND, PERMISSION_DENIED.
+        Errors: NOT_FOUND, PERMISSION_DENIED (also for a test key that names a live one).
         """
 
     @_abc_1.abstractmethod
@@ -315,10 +359,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.RotateKeyResponse, _abc.Awaitable[_auth_service_pb2.RotateKeyResponse]]:
         """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
-        one stays good for overlap_seconds, then it is refused. Needs what RevokeKey needs.
+        one stays good for overlap_seconds, then it is refused. Needs scope keys:write, for another tenant's key operator.
 
         Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
-        rotated before), PERMISSION_DENIED (also for scopes that the caller lacks), UNAUTHENTICATED (as CreateKey).
+        rotated before), PERMISSION_DENIED (also for a key that the caller could not make, and for an operator key, which
+        only the installation makes), UNAUTHENTICATED (as CreateKey).
         """
 
     @_abc_1.abstractmethod
