@@ -22,13 +22,16 @@ from libs.rpc.client import RpcChannel, caller_token
 from libs.rpc.context import Caller
 from libs.rpc.tokens import CallerTokens, KeyRing, TokenVerifier
 from services.auth.__main__ import random_chars
+from services.auth.audit import Audit
 from services.auth.bootstrap import make_operator_key
 from services.auth.metering import Metering
 from services.auth.model import KeyWanted, MadeKey, TenantWanted
+from services.auth.rotation import Rotations
 from services.auth.server import UseCases, make_server
 from services.auth.service import Keys
 from services.auth.store import AuthStore
 from services.auth.tenants import Tenants
+from services.auth.users import Users
 from tests.servers import Database
 
 START = datetime(2026, 5, 31, 12, tzinfo=UTC)
@@ -112,7 +115,10 @@ async def auth_world(database: Database, keys: KeyRing) -> AsyncIterator[AuthWor
     tenants = Tenants(store, clock=clock)
     do = UseCases(
         keys=Keys(store, tenants=tenants, tokens=tokens, clock=clock, random_chars=random_chars),
+        rotations=Rotations(store, clock=clock, random_chars=random_chars),
         tenants=tenants,
+        users=Users(store, tenants=tenants, clock=clock),
+        audit=Audit(store, tenants=tenants),
         metering=Metering(store, clock=clock),
     )
     try:

@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for statement in (KEYS, USERS, SCOPES, AUDIT, PERMITS, TAKE_PERMITS, USAGE, GRANTS):
+    for statement in (KEYS, USERS, SCOPES, AUDIT, GUARDS, PERMITS, TAKE_PERMITS, USAGE, GRANTS):
         op.execute(statement)
 
 
@@ -24,9 +24,11 @@ ALTER TABLE auth.api_keys
   ADD COLUMN allowed_agent_ids uuid[],
   ADD COLUMN allowed_task_ids uuid[],
   ADD COLUMN last_used_at timestamptz,
-  ADD COLUMN replaced_by_id uuid CONSTRAINT api_keys_replacement_exists REFERENCES auth.api_keys (id),
+  ADD COLUMN replaced_by_id uuid
+    CONSTRAINT api_keys_replacement_exists REFERENCES auth.api_keys (id),
   ADD CONSTRAINT api_keys_allow_lists_are_short CHECK (
-    coalesce(cardinality(allowed_agent_ids), 0) <= 100 AND coalesce(cardinality(allowed_task_ids), 0) <= 100),
+    coalesce(cardinality(allowed_agent_ids), 0) <= 100
+    AND coalesce(cardinality(allowed_task_ids), 0) <= 100),
   -- A rotated key ends with the overlap, which may be none.
   DROP CONSTRAINT api_keys_expire_after_birth,
   ADD CONSTRAINT api_keys_expire_after_birth CHECK (expires_at >= created_at);
@@ -38,11 +40,13 @@ COMMENT ON COLUMN auth.api_keys.replaced_by_id IS 'The key that took its place w
 
 USERS = """
 ALTER TABLE auth.users ADD COLUMN removed_at timestamptz;
-CREATE UNIQUE INDEX users_email_once_per_tenant ON auth.users (tenant_id, lower(email)) WHERE removed_at IS NULL;
+CREATE UNIQUE INDEX users_email_once_per_tenant ON auth.users (tenant_id, lower(email))
+  WHERE removed_at IS NULL;
 -- Judged at the end of the transaction: an owner who hands over is for a moment not the only one.
 DROP INDEX auth.users_one_owner_per_tenant;
 ALTER TABLE auth.users ADD CONSTRAINT users_one_owner_per_tenant
-  EXCLUDE USING btree (tenant_id WITH =) WHERE (role = 'owner' AND removed_at IS NULL) DEFERRABLE INITIALLY IMMEDIATE;
+  EXCLUDE USING btree (tenant_id WITH =) WHERE (role = 'owner' AND removed_at IS NULL)
+  DEFERRABLE INITIALLY IMMEDIATE;
 COMMENT ON COLUMN auth.users.removed_at IS 'Null: not removed; the number is never given again';
 """
 
@@ -51,11 +55,11 @@ SCOPES = """
 ALTER TABLE auth.api_keys DROP CONSTRAINT api_keys_scopes_are_known;
 ALTER TABLE auth.api_keys ADD CONSTRAINT api_keys_scopes_are_known CHECK (
   cardinality(scopes) > 0
-  AND scopes <@ ARRAY['tasks:read', 'tasks:write', 'keys:read', 'keys:write', 'users:read', 'users:write',
-    'audit:read', 'operator']);
+  AND scopes <@ ARRAY['tasks:read', 'tasks:write', 'keys:read', 'keys:write', 'users:read',
+    'users:write', 'audit:read', 'operator']);
 UPDATE auth.api_keys
-SET scopes = ARRAY['tasks:read', 'tasks:write', 'keys:read', 'keys:write', 'users:read', 'users:write',
-  'audit:read', 'operator']
+SET scopes = ARRAY['tasks:read', 'tasks:write', 'keys:read', 'keys:write', 'users:read',
+  'users:write', 'audit:read', 'operator']
 WHERE 'operator' = ANY (scopes);
 """
 
@@ -65,9 +69,56 @@ ALTER TABLE auth.audit_log
   ADD COLUMN details text NOT NULL DEFAULT '{}',
   DROP CONSTRAINT audit_log_action_is_known,
   ADD CONSTRAINT audit_log_action_is_known CHECK (action IN (
-    'tenant.created', 'tenant.tier_changed', 'key.created', 'key.rotated', 'key.revoked', 'user.created',
-    'user.role_changed', 'user.removed'));
-COMMENT ON COLUMN auth.audit_log.details IS 'A flat JSON object: what it was and what it is now; no secrets';
+    'tenant.created', 'tenant.tier_changed', 'key.created', 'key.rotated', 'key.revoked',
+    'user.created', 'user.role_changed', 'user.removed'));
+COMMENT ON COLUMN auth.audit_log.details IS
+  'A flat JSON object: what it was and what it is now; no secrets';
+"""
+
+# Whoever may change a key's end or a person's role can still not undo an end, nor touch what was
+# noted.
+GUARDS = """
+CREATE FUNCTION auth.keep_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.expires_at IS DISTINCT FROM OLD.expires_at
+    AND coalesce(NEW.expires_at, 'infinity') > coalesce(OLD.expires_at, 'infinity') THEN
+    RAISE EXCEPTION 'key % does not end later than it was to end', OLD.id
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'api_keys_never_end_later';
+  END IF;
+  IF OLD.replaced_by_id IS NOT NULL AND NEW.replaced_by_id IS DISTINCT FROM OLD.replaced_by_id THEN
+    RAISE EXCEPTION 'key % is replaced once', OLD.id
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'api_keys_are_replaced_once';
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER api_keys_never_end_later
+  BEFORE UPDATE OF expires_at, replaced_by_id ON auth.api_keys
+  FOR EACH ROW EXECUTE FUNCTION auth.keep_end();
+ALTER TABLE auth.api_keys ENABLE ALWAYS TRIGGER api_keys_never_end_later;
+
+CREATE FUNCTION auth.keep_removal() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF OLD.removed_at IS NOT NULL THEN
+    RAISE EXCEPTION 'user % is removed for good', OLD.number
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'users_removed_for_good';
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER users_removed_for_good BEFORE UPDATE ON auth.users
+  FOR EACH ROW EXECUTE FUNCTION auth.keep_removal();
+ALTER TABLE auth.users ENABLE ALWAYS TRIGGER users_removed_for_good;
+
+CREATE FUNCTION auth.keep_audit_log() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'lines of the audit log are only ever added'
+    USING ERRCODE = 'check_violation', CONSTRAINT = 'audit_log_only_grows';
+END
+$$;
+CREATE TRIGGER audit_log_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON auth.audit_log
+  FOR EACH STATEMENT EXECUTE FUNCTION auth.keep_audit_log();
+ALTER TABLE auth.audit_log ENABLE ALWAYS TRIGGER audit_log_only_grows;
 """
 
 # A crash of the database empties it: then every tenant begins with a whole minute, and nothing is lost that was
