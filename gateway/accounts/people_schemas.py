@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.accounts.schemas import KEY_ID, TENANT_ID
+from gateway.accounts.schemas import KEY_ID, TENANT_ID, TenantMeant
+from gateway.optional_members import ABSENT, Optional
 
 USER: dict[str, Any] = {
     "number": 42,
@@ -45,7 +46,7 @@ class CreateUser(BaseModel):
         extra="forbid",
         json_schema_extra={"examples": [{"email": "ann@example.org", "role": "member"}]},
     )
-    tenant: str = Field("", description="Name or id; yours when absent, another's for operators.")
+    tenant: Optional[TenantMeant] = ABSENT
     email: str
     role: Literal["admin", "member", "viewer"]
 

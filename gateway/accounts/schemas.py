@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.optional_members import ABSENT, Optional
 
 TENANT_ID = "0199d29f-1be0-7d05-8f2a-5cf3a6d0a911"
 KEY_ID = "0199d29f-8a44-7f6e-b1d4-0e9c5a7b3f62"
@@ -41,6 +43,12 @@ Grantable = Literal[
     "audit:read",
 ]
 Scope = Grantable | Literal["operator"]
+Mode = Literal["live", "test"]
+Ids = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100)]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+TenantMeant = Annotated[
+    str, Field(description="Name or id; yours when absent, another's for operators.")
+]
 Tier = Literal["free", "starter", "pro", "enterprise"]
 
 
@@ -52,7 +60,7 @@ class CreateTenant(BaseModel):
     )
     name: str = Field(pattern="^[a-z][a-z0-9-]{0,63}$")
     tier: Tier
-    email: str = Field("", description="The owner's address.")
+    email: Optional[Annotated[str, Field(description="The owner's address.")]] = ABSENT
 
 
 class Tenant(BaseModel):
@@ -94,28 +102,55 @@ class CreateKey(BaseModel):
             ]
         },
     )
-    tenant: str = Field("", description="Name or id; yours when absent, another's for operators.")
-    name: str = Field("", max_length=100, description="A label for people.")
-    mode: Literal["live", "test"] = "live"
-    prefix: Literal["pawl", "atx", "ra"] = Field("pawl", description="Only how the key looks.")
-    scopes: list[Grantable] = Field(
-        [], description="What it may do; all that the role of its user allows when absent."
+    tenant: Optional[TenantMeant] = ABSENT
+    name: Optional[Annotated[str, Field(max_length=100, description="A label for people.")]] = (
+        ABSENT
     )
-    expires_at: str = Field("", description="RFC 3339; never when absent.")
-    allowed_agent_ids: list[str] = Field(
-        [],
-        max_length=100,
-        description="The agents that it may use, none when empty; as your own key when absent.",
-    )
-    allowed_task_ids: list[str] = Field(
-        [],
-        max_length=100,
-        description="The definitions that it may run, none when empty; as your own key when"
-        " absent.",
-    )
-    user_number: int = Field(
-        0, description="Whose key it is, of no higher role than yours; yours when absent."
-    )
+    mode: Optional[Annotated[Mode, Field(description="live when absent.")]] = ABSENT
+    prefix: Optional[
+        Annotated[
+            Literal["pawl", "atx", "ra"],
+            Field(description="Only how the key looks; pawl when absent."),
+        ]
+    ] = ABSENT
+    scopes: Optional[
+        Annotated[
+            list[Grantable],
+            Field(
+                min_length=1,
+                description="What it may do; all that the role of its user allows when absent.",
+            ),
+        ]
+    ] = ABSENT
+    expires_at: Optional[Annotated[Time, Field(description="Never when absent.")]] = ABSENT
+    allowed_agent_ids: Optional[
+        Annotated[
+            Ids,
+            Field(
+                description="The agents that it may use, none when empty; as your own key when"
+                " absent."
+            ),
+        ]
+    ] = ABSENT
+    allowed_task_ids: Optional[
+        Annotated[
+            Ids,
+            Field(
+                description="The definitions that it may run, none when empty; as your own key when"
+                " absent."
+            ),
+        ]
+    ] = ABSENT
+    user_number: Optional[
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=2**53 - 1,
+                description="Whose key it is, of no higher role than yours; yours when absent.",
+            ),
+        ]
+    ] = ABSENT
 
 
 class Key(BaseModel):
@@ -126,7 +161,7 @@ class Key(BaseModel):
     tenant_id: str
     name: str
     display: str = Field(description="The part that is shown.")
-    mode: Literal["live", "test"]
+    mode: Mode
     scopes: list[Scope]
     created_at: str
     expires_at: str | None
@@ -153,12 +188,25 @@ class RotateKey(BaseModel):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"overlap_seconds": 3600}, {}]}
     )
-    overlap_seconds: int = Field(
-        86_400, ge=0, le=2_592_000, description="For how long the old key stays good."
-    )
-    expires_at: str = Field(
-        "", description="When the new key ends; when the old one was to end when absent."
-    )
+    overlap_seconds: Optional[
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=2_592_000,
+                description="For how long the old key stays good; a day when absent.",
+            ),
+        ]
+    ] = ABSENT
+    expires_at: Optional[
+        Annotated[
+            Time,
+            Field(
+                description="When the new key ends, not before the old one; when the old one was to"
+                " end when absent."
+            ),
+        ]
+    ] = ABSENT
 
 
 class RotatedKey(NewKey):
