@@ -28,7 +28,8 @@ if _version_not_supported:
 class SchedulerServiceStub:
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     def __init__(self, channel):
@@ -92,7 +93,8 @@ class SchedulerServiceStub:
 class SchedulerServiceServicer:
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     def SubmitTask(self, request, context):
@@ -100,7 +102,8 @@ class SchedulerServiceServicer:
 
         A refused task leaves nothing behind. A task that nobody can plan is stored as failed.
         Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
-        (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
+        (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope; permission_denied: the key is
+        bound to other agents, or to definitions, of which this task is none), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,7 +182,7 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Follow events: of one task until it ends, or of the whole tenant without end.
+        """Follow events: of one task until it ends, or of all tasks that the key may see without end.
 
         Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
         (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
@@ -264,7 +267,8 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
 class SchedulerService:
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     @staticmethod
