@@ -188,5 +188,16 @@ def test_help_names_every_command(pawl: Pawl) -> None:
     done = pawl("--help")
 
     assert done.code == 0
-    for command in ("run", "trace", "verify", "events", "topics", "demo", "tenants", "keys"):
+    for command in (
+        "run",
+        "trace",
+        "verify",
+        "events",
+        "topics",
+        "demo",
+        "tenants",
+        "keys",
+        "users",
+        "audit",
+    ):
         assert f" {command} " in done.out
