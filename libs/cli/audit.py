@@ -6,11 +6,11 @@ from itertools import islice
 from typing import Any
 
 from libs.cli.client import Client
-from libs.cli.output import console, print_json, short_json, table
+from libs.cli.output import console, plain, print_json, table
 
 PATH = "/v1/audit"
 _LARGEST_PAGE = 200
-_DETAILS_CHARS = 400
+_DETAILS_CHARS = 1000
 
 
 def show_audit(client: Client, *, tenant: str | None, limit: int, as_json: bool) -> int:
@@ -22,21 +22,29 @@ def show_audit(client: Client, *, tenant: str | None, limit: int, as_json: bool)
         return 0
     rows = [
         (
-            line["at"][:19].replace("T", " "),
-            _actor(line),
-            line["action"],
-            line["subject"],
-            short_json(line["details"], limit=_DETAILS_CHARS),
+            f"{line['at'][:19].replace('T', ' ')}\n{_actor(line)}",
+            f"{line['action']}\n{line['subject']}",
+            plain(_details(line), limit=_DETAILS_CHARS),
         )
         for line in lines
     ]
-    columns = ("when (UTC)", "who", "what", "of", "details")
-    console().print(table("Audit log", columns, rows, whole=columns[0]))
+    columns = ("when (UTC), who", "what, of what", "details")
+    console().print(table("Audit log", columns, rows, whole=columns[1]))
     return 0
 
 
 def _actor(line: dict[str, Any]) -> str:
+    """Whose key made the change; the key itself is in the JSON."""
     if line["actor_key_id"] is None:
         return "the installation"
     user = line["actor_user_number"]
-    return f"key {line['actor_key_id']}" + ("" if user is None else f"\nof user {user}")
+    return f"key {line['actor_key_id']}" if user is None else f"user {user}"
+
+
+def _details(line: dict[str, Any]) -> str:
+    known = {name: value for name, value in line["details"].items() if value is not None}
+    return "\n".join(f"{name}: {_text(value)}" for name, value in known.items())
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -63,18 +63,9 @@ def list_keys(client: Client, *, tenant: str | None, as_json: bool) -> int:
         return 0
     now = datetime.now(UTC)
     rows = [
-        (
-            f"{k['display']}\n{k['id']}",
-            k.get("name", ""),
-            str(k.get("user_number", "")),
-            _reach(k),
-            _standing(k, now=now),
-            day_text(k.get("last_used_at") or "never"),
-            day_text(k["created_at"]),
-        )
-        for k in keys
+        (f"{k['display']}\n{k['id']}", _whose(k), _reach(k), _standing(k, now=now)) for k in keys
     ]
-    columns = ("key and its id", "name", "user", "may", "standing", "last used", "made")
+    columns = ("key and its id", "name, user", "may", "standing")
     console().print(table("Keys", columns, rows, whole=columns[0]))
     return 0
 
@@ -124,16 +115,32 @@ def _print_secret(key: dict[str, Any], *, as_json: bool) -> None:
         console().print(str(key["key"]), soft_wrap=True)
 
 
+def _whose(key: dict[str, Any]) -> str:
+    user = key.get("user_number")
+    return "\n".join([key.get("name", "") or "–", *([f"user {user}"] if user else [])])
+
+
 def _reach(key: dict[str, Any]) -> str:
-    """What a key may do, and how many agents and definitions it is bound to, if it is."""
-    lines = [", ".join(key.get("scopes", []))]
-    for name, what in (("allowed_agent_ids", "agents"), ("allowed_task_ids", "definitions")):
+    """What a key may do, a line for each kind of thing, and what it is bound to, if it is."""
+    may: dict[str, list[str]] = {}
+    for scope in key.get("scopes", []):
+        thing, _, act = scope.partition(":")
+        may.setdefault(thing, []).extend([act] if act else [])
+    lines = [f"{thing}: {', '.join(acts)}" if acts else thing for thing, acts in may.items()]
+    for name, what in (("allowed_agent_ids", "agent"), ("allowed_task_ids", "definition")):
         if key.get(name) is not None:
-            lines.append(f"{len(key[name])} {what} only")
+            count = len(key[name])
+            lines.append(f"only {count} {what}{'' if count == 1 else 's'}")
     return "\n".join(lines)
 
 
 def _standing(key: dict[str, Any], *, now: datetime) -> str:
+    used = key.get("last_used_at")
+    lines = [_validity(key, now=now), f"used {day_text(used)}" if used else "never used"]
+    return "\n".join([*lines, f"made {day_text(key['created_at'])}"])
+
+
+def _validity(key: dict[str, Any], *, now: datetime) -> str:
     if key.get("revoked_at"):
         return f"revoked {day_text(key['revoked_at'])}"
     if not key.get("expires_at"):

@@ -108,8 +108,9 @@ def test_key_is_rotated_and_its_secret_printed_alone(pawl: Pawl, fake: FakeServe
             "rotated, until",
         ),
         ({"revoked_at": AT, "replaced_by_id": AGENT}, "revoked 2026-02-27"),
-        ({"allowed_agent_ids": [AGENT], "allowed_task_ids": []}, "1 agents only"),
-        ({"last_used_at": "2026-03-01T00:00:00+00:00"}, "2026-03-01"),
+        ({"allowed_agent_ids": [AGENT], "allowed_task_ids": []}, "only 1 agent"),
+        ({"scopes": ["keys:read", "keys:write", "operator"]}, "keys: read, write"),
+        ({"last_used_at": "2026-03-01T00:00:00+00:00"}, "used 2026-03-01"),
     ],
 )
 def test_keys_are_listed_with_how_they_stand(
