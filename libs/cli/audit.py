@@ -11,6 +11,7 @@ from libs.cli.output import console, plain, print_json, table
 PATH = "/v1/audit"
 _LARGEST_PAGE = 200
 _DETAILS_CHARS = 1000
+_UNSAID = (None, "")
 
 
 def show_audit(client: Client, *, tenant: str | None, limit: int, as_json: bool) -> int:
@@ -42,7 +43,7 @@ def _actor(line: dict[str, Any]) -> str:
 
 
 def _details(line: dict[str, Any]) -> str:
-    known = {name: value for name, value in line["details"].items() if value is not None}
+    known = {name: value for name, value in line["details"].items() if value not in _UNSAID}
     return "\n".join(f"{name}: {_text(value)}" for name, value in known.items())
 
 
