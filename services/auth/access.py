@@ -27,7 +27,3 @@ ACCESS: Access = {
     f"/{SERVICE}/ListAudit": _CALLERS,
     f"/{SERVICE}/GetUsage": _CALLERS,
 }
-
-# TEMPORARY
-for _name in ("ListUsage", "ReturnPermits"):
-    ACCESS.setdefault(f"/{SERVICE}/{_name}", _CALLERS)  # type: ignore
