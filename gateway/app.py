@@ -9,8 +9,10 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from gateway import feed, health, openapi, republishing
+from gateway.accounts import people_routes as people
 from gateway.accounts import routes as accounts
-from gateway.accounts.schemas import CreateKey, CreateTenant
+from gateway.accounts.people_schemas import CreateUser, UpdateUser
+from gateway.accounts.schemas import CreateKey, CreateTenant, RotateKey, UpdateTenant
 from gateway.call import Gateway
 from gateway.dialects.agents import routes as agents
 from gateway.dialects.agents.schemas import CancelTask
@@ -28,6 +30,7 @@ ROUTERS = (
     feed.router,
     republishing.router,
     accounts.router,
+    people.router,
     tools.router,
     health.router,
     own_router,
@@ -37,7 +40,11 @@ BODIES = (
     ReplayRequest,
     CancelTask,
     CreateTenant,
+    UpdateTenant,
     CreateKey,
+    RotateKey,
+    CreateUser,
+    UpdateUser,
     republishing.ReplayEvents,
 )
 

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -121,7 +121,7 @@ class ArtifactWorld:
         with caller_token(self.token(tenant_id, scope=scope)):
             return await self.channel.stub(pb_grpc.ArtifactServiceStub).ListArtifacts(request)
 
-    def token(self, tenant_id: UUID, *, scope: str) -> str:
+    def token(self, tenant_id: UUID, *, scope: str, **changes: Any) -> str:
         """A caller token."""
         caller = Caller(
             key_id=new_id(),
@@ -132,7 +132,7 @@ class ArtifactWorld:
             limits=TIERS["pro"],
             expires_at=time.time() + 60,
         )
-        return self.callers.issue(caller)[0]
+        return self.callers.issue(replace(caller, **changes))[0]
 
 
 def make_request(task_id: UUID, /, **changes: Any) -> pb.PutArtifactRequest:

@@ -21,14 +21,18 @@ from libs.pb.pawl.auth.v1 import auth_service_pb2_grpc as pb_grpc
 from libs.rpc.client import RpcChannel, caller_token
 from libs.rpc.context import Caller
 from libs.rpc.tokens import CallerTokens, KeyRing, TokenVerifier
+from services.auth import user_store
 from services.auth.__main__ import random_chars
+from services.auth.audit import Audit
 from services.auth.bootstrap import make_operator_key
 from services.auth.metering import Metering
-from services.auth.model import KeyWanted, MadeKey, TenantWanted
+from services.auth.model import KeyWanted, MadeKey, TenantWanted, User, UserWanted
+from services.auth.rotation import Rotations
 from services.auth.server import UseCases, make_server
 from services.auth.service import Keys
 from services.auth.store import AuthStore
 from services.auth.tenants import Tenants
+from services.auth.users import Users
 from tests.servers import Database
 
 START = datetime(2026, 5, 31, 12, tzinfo=UTC)
@@ -84,6 +88,21 @@ class AuthWorld:
         wanted = KeyWanted(tenant=name, scopes=tuple(scopes), mode=mode)
         return await self.do.keys.create(operator, wanted)
 
+    async def user_with_key(
+        self, owner: MadeKey, role: str, *, email: str = ""
+    ) -> tuple[User, MadeKey]:
+        """A person added with a key of the owner, and a key of theirs with all that they may."""
+        caller = await self.caller(owner.secret)
+        wanted = UserWanted(email=email or f"{role}@example.org", role=role)
+        user = await self.do.users.create(caller, wanted)
+        key = await self.do.keys.create(caller, KeyWanted(user_number=user.number))
+        return user, key
+
+    async def owner_of(self, tenant_id: UUID) -> User:
+        """The owner of a tenant."""
+        async with self.pool.connection() as connection:
+            return await user_store.read_owner(connection, tenant_id=tenant_id)
+
     async def another_key(self, made: MadeKey) -> MadeKey:
         """One more key of the same tenant, made with the first."""
         return await self.do.keys.create(await self.caller(made.secret), KeyWanted())
@@ -112,7 +131,10 @@ async def auth_world(database: Database, keys: KeyRing) -> AsyncIterator[AuthWor
     tenants = Tenants(store, clock=clock)
     do = UseCases(
         keys=Keys(store, tenants=tenants, tokens=tokens, clock=clock, random_chars=random_chars),
+        rotations=Rotations(store, clock=clock, random_chars=random_chars),
         tenants=tenants,
+        users=Users(store, tenants=tenants, clock=clock),
+        audit=Audit(store, tenants=tenants),
         metering=Metering(store, clock=clock),
     )
     try:

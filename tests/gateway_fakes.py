@@ -29,6 +29,7 @@ from libs.pb.pawl.scheduler.v1 import (
 from libs.rpc.context import CallContext, Caller, current, current_caller
 from libs.rpc.convert import to_timestamp
 from libs.rpc.tokens import CallerTokens
+from tests.gateway_account_fakes import AccountAnswers
 
 START = datetime(2026, 2, 27, 11, 18, 1, 127894, tzinfo=UTC)
 NO_KEY = UUID(int=0)
@@ -86,7 +87,7 @@ def make_event(
 
 
 @dataclass
-class FakeAuth(auth_service_pb2_grpc.AuthServiceServicer):
+class FakeAuth(AccountAnswers, auth_service_pb2_grpc.AuthServiceServicer):
     """Knows the keys that tests make."""
 
     tokens: CallerTokens

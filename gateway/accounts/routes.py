@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -11,13 +12,14 @@ from gateway.answers import json_answer
 from gateway.body import read_body
 from gateway.call import open_call
 from gateway.openapi import BODY_REFUSALS, CURSOR, LIMIT, REFUSALS, query_parameter, reads
+from gateway.optional_body import read_optional_body
 from gateway.route import Route
-from libs.core.errors import PawlError
 from libs.pb.pawl.auth.v1 import auth_service_pb2
 from libs.rpc.client import caller_token
 
 router = APIRouter(route_class=Route, tags=["Accounts"])
 KeyId = Annotated[str, Path(description="The key's id, a UUID.", examples=[schemas.KEY_ID])]
+TenantRef = Annotated[str, Path(description="A tenant's name or id.", examples=["acme"])]
 TENANT = query_parameter("tenant", "A tenant's name or id; for operators.", {"type": "string"})
 
 
@@ -55,6 +57,38 @@ async def list_tenants(request: Request) -> Response:
     return json_answer({"data": tenants, "next_cursor": said.next_page_token or None})
 
 
+@router.get(
+    "/v1/tenants/{tenant}",
+    summary="Look at a tenant",
+    response_model=schemas.Tenant,
+    responses=REFUSALS,
+)
+async def get_tenant(request: Request, tenant: TenantRef) -> Response:
+    """Your own needs keys:read, another the scope operator."""
+    call = await open_call(request)
+    asked = auth_service_pb2.GetTenantRequest(tenant=mapping.tenant_ref_of(tenant))
+    with caller_token(call.token):
+        said = await call.clients.auth.GetTenant(asked)
+    return json_answer(mapping.tenant_record(said.tenant))
+
+
+@router.patch(
+    "/v1/tenants/{tenant}",
+    summary="Give a tenant another tier",
+    response_model=schemas.Tenant,
+    responses=BODY_REFUSALS,
+    openapi_extra=reads(body=schemas.UpdateTenant),
+)
+async def update_tenant(request: Request, tenant: TenantRef) -> Response:
+    """New requests have its limits within 5 s; accepted tasks keep theirs. Needs operator."""
+    call = await open_call(request)
+    parse = partial(mapping.tier_wanted, tenant=mapping.tenant_ref_of(tenant))
+    wanted = await read_body(request, parse)
+    with caller_token(call.token):
+        said = await call.clients.auth.UpdateTenant(wanted)
+    return json_answer(mapping.tenant_record(said.tenant))
+
+
 @router.post(
     "/v1/keys",
     summary="Make a key",
@@ -89,6 +123,42 @@ async def list_keys(request: Request) -> Response:
     return json_answer({"data": keys, "next_cursor": said.next_page_token or None})
 
 
+@router.get(
+    "/v1/keys/{key_id}",
+    summary="Look at a key",
+    response_model=schemas.Key,
+    responses=REFUSALS,
+)
+async def get_key(request: Request, key_id: KeyId) -> Response:
+    """Without its secret. Needs keys:read."""
+    call = await open_call(request)
+    asked = auth_service_pb2.GetKeyRequest(key_id=mapping.key_id_of(key_id))
+    with caller_token(call.token), mapping.as_unknown_key():
+        said = await call.clients.auth.GetKey(asked)
+    return json_answer(mapping.key_record(said.key))
+
+
+@router.post(
+    "/v1/keys/{key_id}/rotate",
+    summary="Rotate a key",
+    status_code=201,
+    response_model=schemas.RotatedKey,
+    responses=BODY_REFUSALS,
+    openapi_extra=reads(body=schemas.RotateKey, is_body_required=False),
+)
+async def rotate_key(request: Request, key_id: KeyId) -> Response:
+    """Make a key that may do what this one may; both are good for overlap_seconds. The answer is
+    the only place where the new secret is ever shown. A key is rotated once: again is 409. Needs
+    keys:write.
+    """
+    call = await open_call(request)
+    parse = partial(mapping.rotation_wanted, key_id=mapping.key_id_of(key_id))
+    wanted = await read_optional_body(request, parse)
+    with caller_token(call.token), mapping.as_unknown_key():
+        said = await call.clients.auth.RotateKey(wanted)
+    return json_answer(mapping.rotated_record(said), status=201)
+
+
 @router.delete(
     "/v1/keys/{key_id}",
     summary="Revoke a key",
@@ -99,9 +169,6 @@ async def revoke_key(request: Request, key_id: KeyId) -> Response:
     """For good, and refused everywhere within 5 s; again changes nothing. Needs keys:write."""
     call = await open_call(request)
     asked = auth_service_pb2.RevokeKeyRequest(key_id=mapping.key_id_of(key_id))
-    try:
-        with caller_token(call.token):
-            said = await call.clients.auth.RevokeKey(asked)
-    except PawlError as error:
-        raise mapping.no_such_key() if error.code == "not_found" else error from error
+    with caller_token(call.token), mapping.as_unknown_key():
+        said = await call.clients.auth.RevokeKey(asked)
     return json_answer(mapping.key_record(said.key))

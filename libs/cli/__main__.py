@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from libs.cli import account_commands
 from libs.cli.client import Refused, Unreachable
 from libs.core.recorded_trace import NotATrace
 
@@ -28,14 +29,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-tenants = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
-keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 events = typer.Typer(help="Print events, or publish them anew.", invoke_without_command=True)
 topics = typer.Typer(help="The topics of the event bus.", no_args_is_help=True)
 app.add_typer(events, name="events")
 app.add_typer(topics, name="topics")
-app.add_typer(tenants, name="tenants")
-app.add_typer(keys, name="keys")
+app.add_typer(account_commands.tenants, name="tenants")
+app.add_typer(account_commands.keys, name="keys")
+app.add_typer(account_commands.users, name="users")
 
 
 class ReplayMode(StrEnum):
@@ -46,9 +46,6 @@ class ReplayMode(StrEnum):
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-TenantName = Annotated[
-    str | None, typer.Option("--tenant", help="The tenant's name or id; default: the key's own.")
-]
 
 
 def main() -> None:
@@ -245,60 +242,7 @@ def demo(
     sys.exit(run_demo(url))
 
 
-@tenants.command("create")
-def create_tenant(
-    name: Annotated[str, typer.Argument(help="1 to 64 of a-z, 0-9 and -, a letter first.")],
-    *,
-    tier: Annotated[str, typer.Option(help="free, starter, pro or enterprise.")],
-    email: Annotated[str | None, typer.Option(help="The owner's address.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make a tenant."""
-    from libs.cli.tenants import create_tenant as create
-
-    sys.exit(create(_client(), name, tier=tier, email=email, as_json=as_json))
-
-
-@tenants.command("list")
-def list_tenants(*, as_json: AsJson = False) -> None:
-    """List all tenants."""
-    from libs.cli.tenants import list_tenants as show
-
-    sys.exit(show(_client(), as_json=as_json))
-
-
-@keys.command("create")
-def create_key(
-    *,
-    tenant: TenantName = None,
-    mode: Annotated[str, typer.Option(help="live or test.")] = "live",
-    name: Annotated[str, typer.Option(help="A label for people.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Make a key. Its secret is printed once and never shown again."""
-    from libs.cli.keys import create_key as create
-
-    sys.exit(create(_client(), tenant=tenant, mode=mode, name=name, as_json=as_json))
-
-
-@keys.command("list")
-def list_keys(*, tenant: TenantName = None, as_json: AsJson = False) -> None:
-    """List the keys of a tenant."""
-    from libs.cli.keys import list_keys as show
-
-    sys.exit(show(_client(), tenant=tenant, as_json=as_json))
-
-
-@keys.command("revoke")
-def revoke_key(
-    key_id: Annotated[str, typer.Argument(help="The key's id, as `pawl keys list` shows it.")],
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Revoke a key for good."""
-    from libs.cli.keys import revoke_key as revoke
-
-    sys.exit(revoke(_client(), key_id, as_json=as_json))
+app.command()(account_commands.audit)
 
 
 def _add_server_commands(arguments: list[str]) -> None:
@@ -314,11 +258,9 @@ def _add_server_commands(arguments: list[str]) -> None:
 
 
 def _client() -> Client:
-    from libs.cli.client import Client
-    from libs.cli.ready import find_server
-    from libs.cli.up.data_dir import default_data_dir
+    from libs.cli.connect import connect
 
-    return Client(find_server(os.environ, default_data_dir(os.environ)))
+    return connect()
 
 
 def _leave(lines: list[str]) -> None:

@@ -79,6 +79,10 @@ class Client:
         """POST a JSON body and return the JSON object."""
         return self._json("POST", path, body=json.dumps(body).encode(), headers=headers)
 
+    def patch(self, path: str, body: object) -> JsonObject:
+        """PATCH a JSON body and return the JSON object."""
+        return self._json("PATCH", path, body=json.dumps(body).encode())
+
     def delete(self, path: str) -> JsonObject:
         """DELETE and return the JSON object; empty when the answer has no body."""
         return self._json("DELETE", path)

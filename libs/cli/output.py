@@ -85,7 +85,7 @@ def table(
     for place, column in enumerate(columns):
         is_whole = column == whole
         widest = max((_widest_line(row[place]) for row in cells if is_whole), default=None)
-        made.add_column(column, overflow="fold", min_width=widest)
+        made.add_column(column, overflow="fold", min_width=widest, no_wrap=is_whole)
     for row in cells:
         made.add_row(*row)
     return made

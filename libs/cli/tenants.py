@@ -1,6 +1,8 @@
-"""`pawl tenants`: make and list tenants. Needs scope operator, as the key of `pawl up` has."""
+"""`pawl tenants`: make, list and change tenants. Needs scope operator, as `pawl up`'s key has."""
 
 from __future__ import annotations
+
+from urllib.parse import quote
 
 from libs.cli.client import Client
 from libs.cli.output import console, day_text, print_json, table
@@ -16,6 +18,16 @@ def create_tenant(client: Client, name: str, *, tier: str, email: str | None, as
         print_json(tenant)
     else:
         console().print(f"tenant {tenant['name']} ({tenant['tier']}) made: {tenant['id']}")
+    return 0
+
+
+def set_tier(client: Client, tenant: str, *, tier: str, as_json: bool) -> int:
+    """Give a tenant another tier and print it; 0."""
+    changed = client.patch(f"{_PATH}/{quote(tenant, safe='')}", {"tier": tier})
+    if as_json:
+        print_json(changed)
+    else:
+        console().print(f"tenant {changed['name']} is {changed['tier']} within 5 s everywhere")
     return 0
 
 

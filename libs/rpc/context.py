@@ -113,4 +113,7 @@ def require_scope(caller: Caller, scope: str) -> None:
     """PawlError `insufficient_scope` unless the caller's key has `scope`."""
     if scope not in caller.scopes:
         have = ", ".join(sorted(caller.scopes)) or "none"
-        raise PawlError("insufficient_scope", f"this needs the scope {scope}; the key has {have}")
+        role = f" (its user is: {', '.join(sorted(caller.roles))})" if caller.roles else ""
+        raise PawlError(
+            "insufficient_scope", f"this needs the scope {scope}; the key has {have}{role}"
+        )

@@ -89,10 +89,12 @@ class Artifacts:
     async def get(self, caller: Caller, artifact_id: UUID | None) -> Artifact:
         """An available artifact of the caller's tenant, with its data. None is no artifact's id.
 
-        Raises `insufficient_scope`, `not_found`, `internal` when its bytes do not match their
-        SHA-256, `unavailable` when the data is large and the blob store away.
+        Raises `insufficient_scope`, `permission_denied` for a key that is bound to agents or
+        definitions, `not_found`, `internal` when its bytes do not match their SHA-256,
+        `unavailable` when the data is large and the blob store away.
         """
         require_scope(caller, READ)
+        _refuse_bound(caller)
         found = await self._read(caller, artifact_id)
         if found is not None and found.state is ArtifactState.STAGED:
             await self._catch_up(found.place.task_id, tenant_id=caller.tenant_id)
@@ -107,9 +109,10 @@ class Artifacts:
         """The available artifacts of a task of the caller's tenant, without their data.
 
         A task of another tenant, or one that does not exist, has none. Raises `insufficient_scope`,
-        `validation_failed`, `invalid_cursor`.
+        `permission_denied` as `get`, `validation_failed`, `invalid_cursor`.
         """
         require_scope(caller, READ)
+        _refuse_bound(caller)
         count = page_size_of(page_size)
         listing = Listing(name="artifacts", bound_to=(str(caller.tenant_id), str(task_id)))
         after = (0, -1)
@@ -162,6 +165,15 @@ async def settle_tasks(tx: Connection, ends: Iterable[TaskEnd]) -> None:
         if (state := settled_state(end.state)) is not None
     ]
     await settle_in(tx, settlements)
+
+
+def _refuse_bound(caller: Caller) -> None:
+    """An artifact does not say of which agent its task is, so nobody can say who may see it."""
+    if caller.allowed_agent_ids is not None or caller.allowed_task_ids is not None:
+        raise PawlError(
+            "permission_denied",
+            "this key is bound to agents or definitions; it may not read artifacts",
+        )
 
 
 def _damaged(artifact: Artifact, detail: str) -> PawlError:

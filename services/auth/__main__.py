@@ -23,15 +23,18 @@ from libs.process.metrics import serve_metrics, set_ready
 from libs.process.run import EXIT_BAD_CONFIG, EXIT_STOPPED, run
 from libs.rpc.tokens import CallerTokens, TokenVerifier, load_private_key, load_public_keys
 from services.auth import keys
+from services.auth.audit import Audit
 from services.auth.bootstrap import is_operator_key, make_operator_key
 from services.auth.config import CommandSettings, Settings
 from services.auth.consumer import make_consumer
 from services.auth.metering import Metering
 from services.auth.model import TenantWanted
+from services.auth.rotation import Rotations
 from services.auth.server import UseCases, make_server
 from services.auth.service import Keys
 from services.auth.store import AuthStore
 from services.auth.tenants import Tenants
+from services.auth.users import Users
 
 EXIT_KEY_REFUSED = 1
 EXIT_UNAVAILABLE = 3
@@ -100,7 +103,10 @@ def wire(auth_store: AuthStore, *, tokens: CallerTokens) -> UseCases:
         keys=Keys(
             auth_store, tenants=tenants, tokens=tokens, clock=clock, random_chars=random_chars
         ),
+        rotations=Rotations(auth_store, clock=clock, random_chars=random_chars),
         tenants=tenants,
+        users=Users(auth_store, tenants=tenants, clock=clock),
+        audit=Audit(auth_store, tenants=tenants),
         metering=Metering(auth_store, clock=clock),
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from libs.core.clock import Clock
 from libs.process.logs import get_logger
-from services.auth import keys, scopes
+from services.auth import keys, scopes, user_store
+from services.auth.key_making import NewKey, RandomChars, make_key
 from services.auth.model import MadeKey, TenantWanted
-from services.auth.service import NewKey, RandomChars, make_key
 from services.auth.store import AuthStore
 from services.auth.tenants import check_tenant, make_tenant
 
@@ -29,15 +29,19 @@ async def make_operator_key(
             raise LookupError(f"tenant {wanted.name} is neither new nor there")
         if tenant.tier != wanted.tier:
             log.warning("tenant keeps its tier", tenant=tenant.name, tier=tenant.tier)
+        owner = await user_store.read_owner(tx, tenant_id=tenant.id)
         new = NewKey(
             tenant_id=tenant.id,
+            user_number=owner.number,
             name="operator",
             mode="live",
             prefix="pawl",
             scopes=scopes.ALL,
             expires_at=None,
         )
-        return await make_key(tx, new, now=clock.now(), random_chars=random_chars, actor=None)
+        return await make_key(
+            tx, new, now=clock.now(), random_chars=random_chars, actor_key_id=None
+        )
 
 
 async def is_operator_key(auth_store: AuthStore, text: str, *, clock: Clock) -> bool:

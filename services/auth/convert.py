@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -10,14 +11,22 @@ from libs.core.errors import field_error
 from libs.pb.pawl.auth.v1 import auth_pb2, auth_service_pb2
 from libs.rpc.convert import tier_limits_to_proto, to_timestamp
 from services.auth.model import (
+    AllowList,
     ApiKey,
+    AuditLine,
+    AuditPage,
     Authenticated,
     KeyPage,
     KeyWanted,
+    Rotated,
+    RotationWanted,
     Tenant,
     TenantPage,
     TenantWanted,
     Usage,
+    User,
+    UserPage,
+    UserWanted,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,7 +43,7 @@ def authenticated_to_proto(answer: Authenticated) -> auth_service_pb2.Authentica
         key_id=str(key.id),
         tier=answer.holder.tier,
         limits=tier_limits_to_proto(answer.limits),
-        scopes=key.scopes,
+        scopes=answer.scopes,
         mode=key.mode,
     )
 
@@ -53,7 +62,24 @@ def key_wanted_from_proto(message: auth_service_pb2.CreateKeyRequest) -> KeyWant
         prefix=message.prefix,
         scopes=tuple(message.scopes),
         expires_at=_instant(message.expires_at) if message.HasField("expires_at") else None,
+        allowed_agent_ids=_ids(message, "allowed_agent_ids"),
+        allowed_task_ids=_ids(message, "allowed_task_ids"),
+        user_number=message.user_number if message.HasField("user_number") else None,
     )
+
+
+def rotation_wanted_from_proto(message: auth_service_pb2.RotateKeyRequest) -> RotationWanted:
+    """A key to replace, unchecked but for the new one's end, as `key_wanted_from_proto`."""
+    return RotationWanted(
+        key_id=message.key_id,
+        overlap_seconds=message.overlap_seconds if message.HasField("overlap_seconds") else None,
+        expires_at=_instant(message.expires_at) if message.HasField("expires_at") else None,
+    )
+
+
+def user_wanted_from_proto(message: auth_service_pb2.CreateUserRequest) -> UserWanted:
+    """A person to add, unchecked."""
+    return UserWanted(tenant=message.tenant, email=message.email, role=message.role)
 
 
 def tenant_to_proto(tenant: Tenant) -> auth_pb2.Tenant:
@@ -84,8 +110,13 @@ def key_to_proto(key: ApiKey) -> auth_pb2.ApiKey:
         mode=key.mode,
         scopes=key.scopes,
         created_at=to_timestamp(key.created_at),
-        expires_at=None if key.expires_at is None else to_timestamp(key.expires_at),
-        revoked_at=None if key.revoked_at is None else to_timestamp(key.revoked_at),
+        expires_at=_stamp(key.expires_at),
+        revoked_at=_stamp(key.revoked_at),
+        allowed_agent_ids=_list_to_proto(key.allowed_agent_ids),
+        allowed_task_ids=_list_to_proto(key.allowed_task_ids),
+        last_used_at=_stamp(key.last_used_at),
+        user_number=key.user_number,
+        replaced_by_id=None if key.replaced_by_id is None else str(key.replaced_by_id),
     )
 
 
@@ -96,9 +127,73 @@ def key_page_to_proto(page: KeyPage) -> auth_service_pb2.ListKeysResponse:
     )
 
 
+def rotated_to_proto(rotated: Rotated) -> auth_service_pb2.RotateKeyResponse:
+    """Both keys, and the secret of the new one."""
+    return auth_service_pb2.RotateKeyResponse(
+        key=key_to_proto(rotated.made.key),
+        secret=rotated.made.secret,
+        replaced=key_to_proto(rotated.replaced),
+    )
+
+
+def user_to_proto(user: User) -> auth_pb2.User:
+    """A person."""
+    return auth_pb2.User(
+        number=user.number,
+        tenant_id=str(user.tenant_id),
+        email=user.email,
+        role=user.role,
+        created_at=to_timestamp(user.created_at),
+    )
+
+
+def user_page_to_proto(page: UserPage) -> auth_service_pb2.ListUsersResponse:
+    """A page of people."""
+    return auth_service_pb2.ListUsersResponse(
+        users=[user_to_proto(user) for user in page.users], next_page_token=page.next_page_token
+    )
+
+
+def audit_page_to_proto(page: AuditPage) -> auth_service_pb2.ListAuditResponse:
+    """A page of the audit log."""
+    return auth_service_pb2.ListAuditResponse(
+        entries=[_line_to_proto(line) for line in page.lines],
+        next_page_token=page.next_page_token,
+    )
+
+
+def _line_to_proto(line: AuditLine) -> auth_pb2.AuditEntry:
+    return auth_pb2.AuditEntry(
+        id=line.id,
+        tenant_id=str(line.tenant_id),
+        actor_key_id=None if line.actor_key_id is None else str(line.actor_key_id),
+        actor_user_number=line.actor_user_number,
+        action=line.action,
+        subject=line.subject,
+        details_json=line.details,
+        at=to_timestamp(line.at),
+    )
+
+
 def usage_to_proto(usage: Usage) -> auth_pb2.Usage:
     """A month's use."""
     return auth_pb2.Usage(month=usage.month, tasks=usage.tasks, steps=usage.steps)
+
+
+def _ids(
+    message: auth_service_pb2.CreateKeyRequest,
+    name: Literal["allowed_agent_ids", "allowed_task_ids"],
+) -> tuple[str, ...] | None:
+    given: auth_pb2.IdAllowList = getattr(message, name)
+    return tuple(given.ids) if message.HasField(name) else None
+
+
+def _list_to_proto(ids: AllowList) -> auth_pb2.IdAllowList | None:
+    return None if ids is None else auth_pb2.IdAllowList(ids=[str(one) for one in ids])
+
+
+def _stamp(at: datetime | None) -> Timestamp | None:
+    return None if at is None else to_timestamp(at)
 
 
 def _instant(stamp: Timestamp) -> datetime:

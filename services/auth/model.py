@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeAlias
 from uuid import UUID
 
+from libs.core.canonical import Json
 from libs.core.tiers import TierLimits
+
+NOTED_FOR = timedelta(minutes=1)
+"""How long a key's last use stays as it was noted: the precision of `last_used_at`."""
+
+AllowList: TypeAlias = tuple[UUID, ...] | None
+"""The agents or definitions that a key may use; None: all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +29,21 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person of a tenant; `number` is unique over all tenants."""
+
+    number: int
+    tenant_id: UUID
+    email: str
+    role: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key without its secret. `expires_at` and `revoked_at` are None for never and not yet."""
+    """A key without its secret. `expires_at` and `revoked_at` are None for never and not yet,
+    `last_used_at` and `replaced_by_id` for not yet; an allow-list is None for everything.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -33,6 +55,11 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    user_number: int
+    allowed_agent_ids: AllowList = None
+    allowed_task_ids: AllowList = None
+    last_used_at: datetime | None = None
+    replaced_by_id: UUID | None = None
 
     @property
     def display(self) -> str:
@@ -42,6 +69,10 @@ class ApiKey:
     def is_usable(self, now: datetime) -> bool:
         """Whether the key is neither revoked nor expired at `now`."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def is_use_noted(self, now: datetime) -> bool:
+        """Whether it was noted within the last minute that the key is used."""
+        return self.last_used_at is not None and now - self.last_used_at < NOTED_FOR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +111,87 @@ class KeyWanted:
     prefix: str = ""
     scopes: tuple[str, ...] = ()
     expires_at: datetime | None = None
+    allowed_agent_ids: tuple[str, ...] | None = None
+    allowed_task_ids: tuple[str, ...] | None = None
+    user_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationWanted:
+    """A key to replace, as asked; None means the default that the proto names."""
+
+    key_id: str
+    overlap_seconds: int | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotated:
+    """A new key in place of an old one, and how the old one stands now."""
+
+    made: MadeKey
+    replaced: ApiKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserWanted:
+    """A person to add, as asked. An empty `tenant` means the caller's own."""
+
+    email: str
+    role: str
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedUser:
+    """A person who was removed, as they were, and how many of their keys that revoked."""
+
+    user: User
+    keys_revoked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserPage:
+    """Some people and the token of the next page, empty after the last."""
+
+    users: tuple[User, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a line of the audit log says was done: to whom or what, and how it was and is now.
+
+    `actor_key_id` is None for the installation's command line. `details` is flat; never a secret.
+    """
+
+    tenant_id: UUID
+    actor_key_id: UUID | None
+    action: str
+    subject: str
+    details: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLine:
+    """A line of the audit log as it stands; `details` is JSON text. No number: see the proto."""
+
+    id: int
+    tenant_id: UUID
+    actor_key_id: UUID | None
+    actor_user_number: int | None
+    action: str
+    subject: str
+    details: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage:
+    """Some lines and the token of the next page, empty after the last."""
+
+    lines: tuple[AuditLine, ...]
+    next_page_token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +242,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authenticated:
-    """A caller token (kept out of every repr), when it ends, and whom it speaks for."""
+    """A caller token (kept out of every repr), when it ends, whom it speaks for, and the scopes
+    that are left to the key by the role of its user.
+    """
 
     token: str = field(repr=False)
     expires_at: datetime
     holder: KeyHolder
+    scopes: tuple[str, ...]
     limits: TierLimits

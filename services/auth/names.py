@@ -13,12 +13,15 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from libs.core.errors import FieldError, PawlError
+from libs.core.paging import Listing
 from libs.core.tiers import TIERS
 from services.auth.keys import MODES, PREFIXES
 from services.auth.wording import one_of, shown
 
 LABEL_MAX_CHARS = 100
 EMAIL_MAX_CHARS = 254
+HIGHEST_NUMBER = 2**63 - 1
+"""Of a row that is numbered by the database."""
 EXPIRY_BEFORE = datetime(9999, 1, 1, tzinfo=UTC)
 
 _TENANT_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
@@ -43,6 +46,14 @@ def check(*findings: Sequence[FieldError]) -> None:
 def parse_uuid(text: str) -> UUID | None:
     """The UUID that `text` spells with hyphens, or None. No braces, no urn, no blanks."""
     return UUID(text) if _UUID.fullmatch(text) else None
+
+
+def row_number(listing: Listing, page_token: str) -> int:
+    """The number of a row at which a page ended. PawlError `invalid_cursor`."""
+    number = listing.keyset(page_token, kinds=(int,))[0]
+    if not isinstance(number, int) or not 0 <= number <= HIGHEST_NUMBER:
+        raise listing.refused()
+    return number
 
 
 def is_tenant_name(text: str) -> bool:

@@ -14,10 +14,15 @@ def bad_key() -> PawlError:
 
 def another_tenant() -> PawlError:
     """For any tenant but the caller's own, whether it exists or not."""
-    return PawlError("insufficient_scope", "another tenant's keys need the scope operator")
+    return PawlError("insufficient_scope", "another tenant needs the scope operator")
 
 
 def no_such_key(key_id: UUID | None) -> PawlError:
     """For a key that does not exist and for another tenant's. None: what was sent is not an id."""
     detail = "that is not the id of a key" if key_id is None else f"there is no key {key_id}"
     return PawlError("not_found", detail)
+
+
+def no_such_user(number: int) -> PawlError:
+    """For a person who does not exist, was removed or is of another tenant."""
+    return PawlError("not_found", f"there is no user {number}")

@@ -13,9 +13,12 @@ from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import TokenVerifier
 from services.auth import convert
 from services.auth.access import ACCESS, SERVICE
+from services.auth.audit import Audit
 from services.auth.metering import Metering
+from services.auth.rotation import Rotations
 from services.auth.service import Keys
 from services.auth.tenants import Tenants
+from services.auth.users import Users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,10 @@ class UseCases:
     """What the servicer offers."""
 
     keys: Keys
+    rotations: Rotations
     tenants: Tenants
+    users: Users
+    audit: Audit
     metering: Metering
 
 
@@ -56,11 +62,30 @@ class AuthServicer(pb_grpc.AuthServiceServicer):
         )
         return convert.tenant_page_to_proto(page)
 
+    async def GetTenant(self, request: pb.GetTenantRequest, _: Context) -> pb.GetTenantResponse:
+        """Read a tenant."""
+        tenant = await self._do.tenants.get(current_caller(), request.tenant)
+        return pb.GetTenantResponse(tenant=convert.tenant_to_proto(tenant))
+
+    async def UpdateTenant(
+        self, request: pb.UpdateTenantRequest, _: Context
+    ) -> pb.UpdateTenantResponse:
+        """Give a tenant another tier."""
+        tenant = await self._do.tenants.set_tier(
+            current_caller(), request.tenant, tier=request.tier
+        )
+        return pb.UpdateTenantResponse(tenant=convert.tenant_to_proto(tenant))
+
     async def CreateKey(self, request: pb.CreateKeyRequest, _: Context) -> pb.CreateKeyResponse:
         """Make a key."""
         wanted = convert.key_wanted_from_proto(request)
         made = await self._do.keys.create(current_caller(), wanted)
         return pb.CreateKeyResponse(key=convert.key_to_proto(made.key), secret=made.secret)
+
+    async def GetKey(self, request: pb.GetKeyRequest, _: Context) -> pb.GetKeyResponse:
+        """Read a key."""
+        key = await self._do.keys.get(current_caller(), request.key_id)
+        return pb.GetKeyResponse(key=convert.key_to_proto(key))
 
     async def ListKeys(self, request: pb.ListKeysRequest, _: Context) -> pb.ListKeysResponse:
         """List a tenant's keys."""
@@ -76,6 +101,49 @@ class AuthServicer(pb_grpc.AuthServiceServicer):
         """Revoke a key."""
         key = await self._do.keys.revoke(current_caller(), request.key_id)
         return pb.RevokeKeyResponse(key=convert.key_to_proto(key))
+
+    async def RotateKey(self, request: pb.RotateKeyRequest, _: Context) -> pb.RotateKeyResponse:
+        """Put a new key in an old one's place."""
+        wanted = convert.rotation_wanted_from_proto(request)
+        return convert.rotated_to_proto(await self._do.rotations.rotate(current_caller(), wanted))
+
+    async def CreateUser(self, request: pb.CreateUserRequest, _: Context) -> pb.CreateUserResponse:
+        """Add a person."""
+        wanted = convert.user_wanted_from_proto(request)
+        user = await self._do.users.create(current_caller(), wanted)
+        return pb.CreateUserResponse(user=convert.user_to_proto(user))
+
+    async def ListUsers(self, request: pb.ListUsersRequest, _: Context) -> pb.ListUsersResponse:
+        """List a tenant's people."""
+        page = await self._do.users.list(
+            current_caller(),
+            tenant=request.tenant,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return convert.user_page_to_proto(page)
+
+    async def UpdateUser(self, request: pb.UpdateUserRequest, _: Context) -> pb.UpdateUserResponse:
+        """Give a person another role."""
+        user = await self._do.users.set_role(current_caller(), request.number, role=request.role)
+        return pb.UpdateUserResponse(user=convert.user_to_proto(user))
+
+    async def RemoveUser(self, request: pb.RemoveUserRequest, _: Context) -> pb.RemoveUserResponse:
+        """Remove a person."""
+        removed = await self._do.users.remove(current_caller(), request.number)
+        return pb.RemoveUserResponse(
+            user=convert.user_to_proto(removed.user), keys_revoked=removed.keys_revoked
+        )
+
+    async def ListAudit(self, request: pb.ListAuditRequest, _: Context) -> pb.ListAuditResponse:
+        """Read the audit log."""
+        page = await self._do.audit.list(
+            current_caller(),
+            tenant=request.tenant,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return convert.audit_page_to_proto(page)
 
     async def GetUsage(self, request: pb.GetUsageRequest, _: Context) -> pb.GetUsageResponse:
         """Read a month's use."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 from libs.core.clock import Clock
-from libs.core.errors import PawlError
-from libs.core.ids import new_id
 from libs.core.paging import Listing, page_size_of
 from libs.core.tiers import TIERS
 from libs.db.engine import Connection
 from libs.rpc.context import Caller, require_scope
 from libs.rpc.tokens import CallerTokens
-from services.auth import keys, names, scopes, store
+from services.auth import allow_lists, keys, names, scopes, store, user_store
+from services.auth.acting import Actor, begin_change
+from services.auth.key_making import (
+    NewKey,
+    RandomChars,
+    make_key,
+    refuse_escalation,
+    refuse_live_by_test,
+    revocation,
+)
 from services.auth.model import (
     ApiKey,
     Authenticated,
@@ -24,31 +29,14 @@ from services.auth.model import (
     KeyPage,
     KeyWanted,
     MadeKey,
+    User,
 )
-from services.auth.refusals import bad_key, no_such_key
-from services.auth.store import AuditEntry, AuthStore
+from services.auth.refusals import bad_key, no_such_key, no_such_user
+from services.auth.store import AuthStore
 from services.auth.tenants import Tenants
-from services.auth.times import unix_ms
-
-KEY_CREATED = "key.created"
-KEY_REVOKED = "key.revoked"
+from services.auth.visibility import visible_key
 
 _HIGHEST_ID = UUID(int=2**128 - 1)
-
-RandomChars = Callable[[int], str]
-"""So many random characters of the keys' alphabet, from a source fit for secrets."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewKey:
-    """A checked key to make, every default resolved."""
-
-    tenant_id: UUID
-    name: str
-    mode: str
-    prefix: str
-    scopes: tuple[str, ...]
-    expires_at: datetime | None
 
 
 class Keys:
@@ -76,14 +64,18 @@ class Keys:
         """
         parsed = keys.parse_key(api_key)
         holder = None if parsed is None else await self._store.read_holder(parsed.hash)
-        if holder is None or not holder.key.is_usable(self._clock.now()):
+        now = self._clock.now()
+        if holder is None or not holder.key.is_usable(now):
             raise bad_key()
+        if not holder.key.is_use_noted(now):
+            await self._store.note_use(holder.key, now=now)
         caller = _caller(holder)
         token, expires_at = self._tokens.issue(caller)
         return Authenticated(
             token=token,
             expires_at=datetime.fromtimestamp(expires_at, UTC),
             holder=holder,
+            scopes=scopes.cut(holder.key.scopes, role=holder.role),
             limits=caller.limits,
         )
 
@@ -91,21 +83,39 @@ class Keys:
         """Make a key; its secret is in the answer and nowhere else.
 
         PawlError: `insufficient_scope` without keys:write, for another tenant without operator, and
-        for scopes that the caller lacks; `permission_denied` when a test key asks for a live one;
-        `validation_failed`; `not_found` (tenant); `unauthenticated` when the caller's key was
-        revoked since its token was issued.
+        for scopes that the caller lacks; `permission_denied` when a test key asks for a live one,
+        for a wider list of agents or definitions, and for a user of a higher role;
+        `validation_failed`, also for scopes beyond the user's role; `not_found` (tenant, user);
+        `unauthenticated` when the caller's key was revoked since its token was issued.
         """
         require_scope(caller, scopes.KEYS_WRITE)
         now = self._clock.now()
         check_key(wanted, now=now)
         tenant_id = await self._tenants.meant(caller, wanted.tenant)
-        new = _resolved(wanted, tenant_id=tenant_id)
-        _refuse_escalation(caller, new)
         async with self._store.transaction() as tx:
-            actor = await store.lock_actor(tx, caller.key_id, tenant_id=caller.tenant_id, now=now)
-            if actor is None:
-                raise bad_key()
-            return await make_key(tx, new, now=now, random_chars=self._random_chars, actor=actor)
+            actor = await begin_change(
+                tx, caller, tenant_id=tenant_id, scope=scopes.KEYS_WRITE, now=now
+            )
+            user = await _user_meant(tx, actor, wanted, tenant_id=tenant_id)
+            names.check(scopes.beyond_role_errors(wanted.scopes, role=user.role))
+            new = _resolved(wanted, user=user, caller=actor.caller)
+            refuse_escalation(actor.caller, new)
+            return await make_key(
+                tx,
+                new,
+                now=now,
+                random_chars=self._random_chars,
+                actor_key_id=caller.key_id,
+            )
+
+    async def get(self, caller: Caller, key_id: str) -> ApiKey:
+        """One key, without its secret.
+
+        PawlError: `insufficient_scope` without keys:read; `not_found` for an unknown key and,
+        without operator, for another tenant's.
+        """
+        require_scope(caller, scopes.KEYS_READ)
+        return await visible_key(self._store, caller, key_id)
 
     async def list(
         self, caller: Caller, *, tenant: str, page_size: int, page_token: str
@@ -135,37 +145,27 @@ class Keys:
         """Revoke a key for good; the second time changes nothing and answers the same.
 
         PawlError: `insufficient_scope` without keys:write, and without operator for a key that has
-        it; `not_found` for an unknown key and, without operator, for another tenant's.
+        it; `permission_denied` when a test key names a live one; `not_found` for an unknown key
+        and, without operator, for another tenant's.
         """
         require_scope(caller, scopes.KEYS_WRITE)
-        wanted = names.parse_uuid(key_id)
-        key = None if wanted is None else await self._visible(caller, wanted)
-        if key is None:
-            raise no_such_key(wanted)
+        key = await visible_key(self._store, caller, key_id)
         if scopes.OPERATOR in key.scopes:
             require_scope(caller, scopes.OPERATOR)
+        refuse_live_by_test(caller, key.mode)
         now = self._clock.now()
         async with self._store.transaction() as tx:
+            # Without the tenant's lock: no other change may keep a key from being revoked.
             revoked = await store.revoke_key(tx, key.id, tenant_id=key.tenant_id, now=now)
             if revoked is not None:
-                entry = AuditEntry(
-                    tenant_id=key.tenant_id,
-                    actor_key_id=caller.key_id,
-                    action=KEY_REVOKED,
-                    subject=key.id,
-                )
-                await store.insert_audit(tx, entry, now=now)
+                change = revocation(revoked, actor_key_id=caller.key_id)
+                await store.insert_audit(tx, change, now=now)
                 return revoked
         # It was revoked before, perhaps a moment ago: answer what stands.
         stands = await self._store.read_key(key.id, tenant_id=key.tenant_id)
         if stands is None:
             raise no_such_key(key.id)
         return stands
-
-    async def _visible(self, caller: Caller, key_id: UUID) -> ApiKey | None:
-        if scopes.OPERATOR in caller.scopes:
-            return await self._store.read_any_key(key_id)
-        return await self._store.read_key(key_id, tenant_id=caller.tenant_id)
 
 
 def check_key(wanted: KeyWanted, *, now: datetime) -> None:
@@ -177,67 +177,40 @@ def check_key(wanted: KeyWanted, *, now: datetime) -> None:
         names.prefix_errors(wanted.prefix),
         scopes.scope_errors(wanted.scopes),
         names.expiry_errors(wanted.expires_at, now=now),
+        allow_lists.list_errors(allow_lists.AGENTS, wanted.allowed_agent_ids),
+        allow_lists.list_errors(allow_lists.DEFINITIONS, wanted.allowed_task_ids),
     )
 
 
-async def make_key(
-    tx: Connection,
-    new: NewKey,
-    *,
-    now: datetime,
-    random_chars: RandomChars,
-    actor: store.Actor | None,
-) -> MadeKey:
-    """Store a checked key with its audit line. No actor: the command line of the installation."""
-    secret = keys.make_key(
-        prefix=new.prefix, mode=new.mode, random_chars=random_chars(keys.RANDOM_CHARS)
-    )
-    key = ApiKey(
-        id=new_id(unix_ms=unix_ms(now)),
-        tenant_id=new.tenant_id,
-        name=new.name,
-        prefix=new.prefix,
-        mode=new.mode,
-        last_four=secret.last_four,
-        scopes=new.scopes,
-        created_at=now,
-        expires_at=new.expires_at,
-        revoked_at=None,
-    )
-    made = await store.insert_key(
-        tx, key, secret=secret, user_number=None if actor is None else actor.user_number
-    )
-    entry = AuditEntry(
-        tenant_id=made.tenant_id,
-        actor_key_id=None if actor is None else actor.key_id,
-        action=KEY_CREATED,
-        subject=made.id,
-    )
-    await store.insert_audit(tx, entry, now=now)
-    return MadeKey(key=made, secret=secret.secret)
+async def _user_meant(tx: Connection, actor: Actor, wanted: KeyWanted, *, tenant_id: UUID) -> User:
+    """Whose key a new one will be. PawlError `not_found`, `permission_denied` for a higher role."""
+    number = wanted.user_number
+    if number is None and tenant_id != actor.caller.tenant_id:
+        return await user_store.read_owner(tx, tenant_id=tenant_id)
+    number = actor.user_number if number is None else number
+    user = await user_store.read_user(tx, number, tenant_id=tenant_id)
+    if user is None:
+        raise no_such_user(number)
+    actor.refuse_role(user.role)
+    return user
 
 
-def _resolved(wanted: KeyWanted, *, tenant_id: UUID) -> NewKey:
+def _resolved(wanted: KeyWanted, *, user: User, caller: Caller) -> NewKey:
     return NewKey(
-        tenant_id=tenant_id,
+        tenant_id=user.tenant_id,
+        user_number=user.number,
         name=wanted.name,
         mode=wanted.mode or "live",
         prefix=wanted.prefix or "pawl",
-        scopes=scopes.granted(wanted.scopes),
+        scopes=scopes.granted(wanted.scopes, role=user.role),
         expires_at=wanted.expires_at,
+        allowed_agent_ids=allow_lists.given_or_own(
+            allow_lists.AGENTS, wanted.allowed_agent_ids, own=caller.allowed_agent_ids
+        ),
+        allowed_task_ids=allow_lists.given_or_own(
+            allow_lists.DEFINITIONS, wanted.allowed_task_ids, own=caller.allowed_task_ids
+        ),
     )
-
-
-def _refuse_escalation(caller: Caller, new: NewKey) -> None:
-    """No key makes another that may do more than itself."""
-    lacking = scopes.missing(new.scopes, held=caller.scopes)
-    if lacking:
-        raise PawlError(
-            "insufficient_scope",
-            f"a key cannot give scopes that it lacks: {', '.join(lacking)}",
-        )
-    if caller.mode == "test" and new.mode != "test":
-        raise PawlError("permission_denied", "a test key can make test keys only: set mode to test")
 
 
 def _caller(holder: KeyHolder) -> Caller:
@@ -246,9 +219,11 @@ def _caller(holder: KeyHolder) -> Caller:
         key_id=key.id,
         tenant_id=key.tenant_id,
         tier=holder.tier,
-        scopes=frozenset(key.scopes),
+        scopes=frozenset(scopes.cut(key.scopes, role=holder.role)),
         roles=frozenset({holder.role}),
         mode=key.mode,
         limits=TIERS[holder.tier],
         expires_at=math.inf if key.expires_at is None else key.expires_at.timestamp(),
+        allowed_agent_ids=allow_lists.texts_of(key.allowed_agent_ids),
+        allowed_task_ids=allow_lists.texts_of(key.allowed_task_ids),
     )

@@ -4,36 +4,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from libs.core.canonical import canonical_text
 from libs.db.engine import Connection, Pool, transaction
 from libs.db.queries import load_queries
 from services.auth.keys import ParsedKey
-from services.auth.model import ApiKey, KeyHolder, Tenant, Usage, Use
+from services.auth.model import (
+    NOTED_FOR,
+    AllowList,
+    ApiKey,
+    AuditLine,
+    Change,
+    KeyHolder,
+    Tenant,
+    Usage,
+    Use,
+    User,
+)
+
+_LISTS = ("allowed_agent_ids", "allowed_task_ids")
 
 QUERIES = load_queries(Path(__file__).with_name("queries.sql"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Actor:
-    """The key that makes a change, and the user whose key it is."""
-
-    key_id: UUID
-    user_number: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry:
-    """One line of the audit log. `actor_key_id` is None for the installation's command line."""
-
-    tenant_id: UUID
-    actor_key_id: UUID | None
-    action: str
-    subject: UUID
 
 
 class AuthStore:
@@ -49,12 +44,25 @@ class AuthStore:
             yield tx
 
     async def read_holder(self, key_hash: bytes) -> KeyHolder | None:
-        """Whose key has this SHA-256, revoked and expired ones included."""
+        """Whose key has this SHA-256, revoked and expired ones included; None also when its user
+        was removed.
+        """
         row = await self._read("read_holder", hash=key_hash)
-        if row is None:
+        if row is None or row["role"] is None:
             return None
         tier, role = row.pop("tier"), row.pop("role")
-        return KeyHolder(key=_key(row), tier=tier, role=role)
+        return KeyHolder(key=key_of(row), tier=tier, role=role)
+
+    async def note_use(self, key: ApiKey, *, now: datetime) -> None:
+        """Note that a key is used, unless that was noted within a minute or is being noted."""
+        values = {
+            "id": key.id,
+            "tenant_id": key.tenant_id,
+            "now": now,
+            "noted_until": now - NOTED_FOR,
+        }
+        async with self._pool.connection() as connection:
+            await connection.execute(QUERIES["note_use"], values)
 
     async def tenant_by_id(self, tenant_id: UUID) -> Tenant | None:
         """The tenant with this id."""
@@ -74,17 +82,37 @@ class AuthStore:
     async def read_any_key(self, key_id: UUID) -> ApiKey | None:
         """A key of whichever tenant."""
         row = await self._read("read_any_key", id=key_id)
-        return None if row is None else _key(row)
+        return None if row is None else key_of(row)
 
     async def read_key(self, key_id: UUID, *, tenant_id: UUID) -> ApiKey | None:
         """A key of one tenant."""
         row = await self._read("read_key", id=key_id, tenant_id=tenant_id)
-        return None if row is None else _key(row)
+        return None if row is None else key_of(row)
 
     async def list_keys(self, *, tenant_id: UUID, before: UUID, count: int) -> list[ApiKey]:
         """At most `count` keys of a tenant, newest first, from before the id `before`."""
         rows = await self._read_all("list_keys", tenant_id=tenant_id, before=before, count=count)
-        return [_key(row) for row in rows]
+        return [key_of(row) for row in rows]
+
+    async def read_user(self, number: int, *, tenant_id: UUID) -> User | None:
+        """A person of one tenant."""
+        row = await self._read("read_user", number=number, tenant_id=tenant_id)
+        return None if row is None else User(**row)
+
+    async def read_any_user(self, number: int) -> User | None:
+        """A person of whichever tenant."""
+        row = await self._read("read_any_user", number=number)
+        return None if row is None else User(**row)
+
+    async def list_users(self, *, tenant_id: UUID, after: int, count: int) -> list[User]:
+        """At most `count` people of a tenant by number, from after the number `after`."""
+        rows = await self._read_all("list_users", tenant_id=tenant_id, after=after, count=count)
+        return [User(**row) for row in rows]
+
+    async def list_audit(self, *, tenant_id: UUID, before: int, count: int) -> list[AuditLine]:
+        """At most `count` lines about a tenant, newest first, from before the line `before`."""
+        rows = await self._read_all("list_audit", tenant_id=tenant_id, before=before, count=count)
+        return [AuditLine(**row) for row in rows]
 
     async def read_usage(self, *, tenant_id: UUID, month: str) -> Usage | None:
         """What a tenant used in a month; None when nothing."""
@@ -93,7 +121,7 @@ class AuthStore:
 
     async def _read(self, name: str, /, **values: object) -> dict[str, Any] | None:
         async with self._pool.connection() as connection:
-            return await _one(connection, name, **values)
+            return await one_row(connection, name, **values)
 
     async def _read_all(self, name: str, /, **values: object) -> list[dict[str, Any]]:
         async with self._pool.connection() as connection:
@@ -101,17 +129,28 @@ class AuthStore:
             return await cursor.fetchall()
 
 
-async def lock_actor(
-    tx: Connection, key_id: UUID, *, tenant_id: UUID, now: datetime
-) -> Actor | None:
-    """The acting key, held against revocation until `tx` ends; None when it is good no longer."""
-    row = await _one(tx, "lock_actor", key_id=key_id, tenant_id=tenant_id, now=now)
-    return None if row is None else Actor(key_id=row["id"], user_number=row["user_number"])
+async def lock_tenant(tx: Connection, tenant_id: UUID) -> None:
+    """Hold a tenant until `tx` ends against other changes of its keys and people."""
+    await one_row(tx, "lock_tenant", tenant_id=tenant_id)
+
+
+async def lock_actor(tx: Connection, key_id: UUID, *, tenant_id: UUID, now: datetime) -> int | None:
+    """The number of the user whose key this is, the key held against revocation until `tx` ends;
+    None when it is good no longer.
+    """
+    row = await one_row(tx, "lock_actor", key_id=key_id, tenant_id=tenant_id, now=now)
+    return None if row is None else int(row["user_number"])
+
+
+async def lock_role(tx: Connection, number: int, *, tenant_id: UUID) -> str | None:
+    """The role of a user, held until `tx` ends; None when they were removed."""
+    row = await one_row(tx, "lock_role", number=number, tenant_id=tenant_id)
+    return None if row is None else str(row["role"])
 
 
 async def insert_tenant(tx: Connection, tenant: Tenant, *, email: str) -> Tenant | None:
     """A new tenant with its owner, as stored; None when the name is taken."""
-    made = await _one(
+    made = await one_row(
         tx,
         "insert_tenant",
         id=tenant.id,
@@ -121,21 +160,33 @@ async def insert_tenant(tx: Connection, tenant: Tenant, *, email: str) -> Tenant
     )
     if made is None:
         return None
-    owner = {"tenant_id": tenant.id, "email": email, "now": tenant.created_at}
-    await tx.execute(QUERIES["insert_owner"], owner)
+    owner = {"tenant_id": tenant.id, "email": email, "role": "owner", "now": tenant.created_at}
+    await tx.execute(QUERIES["insert_user"], owner)
     return Tenant(**made)
 
 
-async def insert_key(
-    tx: Connection, key: ApiKey, *, secret: ParsedKey, user_number: int | None
-) -> ApiKey:
-    """A new key, as stored: of that user if the tenant has them, else of the tenant's owner."""
-    made = await _one(
+async def read_tenant(tx: Connection, tenant_id: UUID) -> Tenant:
+    """A tenant as it stands in `tx`. LookupError: there is none."""
+    row = await one_row(tx, "tenant_by_id", id=tenant_id)
+    if row is None:
+        raise LookupError(f"there is no tenant {tenant_id}")
+    return Tenant(**row)
+
+
+async def set_tier(tx: Connection, tenant_id: UUID, *, tier: str) -> Tenant | None:
+    """The tenant with its new tier; None when it is unknown or of that tier."""
+    row = await one_row(tx, "set_tier", tenant_id=tenant_id, tier=tier)
+    return None if row is None else Tenant(**row)
+
+
+async def insert_key(tx: Connection, key: ApiKey, *, secret: ParsedKey) -> ApiKey:
+    """A new key, as stored."""
+    made = await one_row(
         tx,
         "insert_key",
         id=key.id,
         tenant_id=key.tenant_id,
-        user_number=user_number,
+        user_number=key.user_number,
         hash=secret.hash,
         prefix=key.prefix,
         mode=key.mode,
@@ -144,27 +195,53 @@ async def insert_key(
         scopes=list(key.scopes),
         now=key.created_at,
         expires_at=key.expires_at,
+        allowed_agent_ids=_listed(key.allowed_agent_ids),
+        allowed_task_ids=_listed(key.allowed_task_ids),
     )
     if made is None:
-        raise LookupError(f"tenant {key.tenant_id} has no owner")
-    return _key(made)
+        raise LookupError(f"key {key.id} was not stored")
+    return key_of(made)
+
+
+async def lock_key(tx: Connection, key_id: UUID, *, tenant_id: UUID) -> ApiKey | None:
+    """A key of a tenant, held until `tx` ends."""
+    row = await one_row(tx, "lock_key", id=key_id, tenant_id=tenant_id)
+    return None if row is None else key_of(row)
+
+
+async def replace_key(
+    tx: Connection, key: ApiKey, *, replaced_by_id: UUID, ends_at: datetime
+) -> ApiKey | None:
+    """The key, replaced by this very statement and good until `ends_at` at the latest; None when it
+    was replaced or revoked before.
+    """
+    row = await one_row(
+        tx,
+        "replace_key",
+        id=key.id,
+        tenant_id=key.tenant_id,
+        replaced_by_id=replaced_by_id,
+        ends_at=ends_at,
+    )
+    return None if row is None else key_of(row)
 
 
 async def revoke_key(
     tx: Connection, key_id: UUID, *, tenant_id: UUID, now: datetime
 ) -> ApiKey | None:
     """The key, revoked by this very statement; None when it is unknown or was revoked before."""
-    row = await _one(tx, "revoke_key", id=key_id, tenant_id=tenant_id, now=now)
-    return None if row is None else _key(row)
+    row = await one_row(tx, "revoke_key", id=key_id, tenant_id=tenant_id, now=now)
+    return None if row is None else key_of(row)
 
 
-async def insert_audit(tx: Connection, entry: AuditEntry, *, now: datetime) -> None:
+async def insert_audit(tx: Connection, change: Change, *, now: datetime) -> None:
     """One line of the audit log, in the transaction of the change that it tells of."""
     values = {
-        "tenant_id": entry.tenant_id,
-        "actor_key_id": entry.actor_key_id,
-        "action": entry.action,
-        "subject": str(entry.subject),
+        "tenant_id": change.tenant_id,
+        "actor_key_id": change.actor_key_id,
+        "action": change.action,
+        "subject": change.subject,
+        "details": canonical_text(dict(change.details)),
         "now": now,
     }
     await tx.execute(QUERIES["insert_audit"], values)
@@ -183,10 +260,17 @@ async def add_uses(tx: Connection, uses: Sequence[Use]) -> None:
     await tx.execute(QUERIES["add_uses"], values)
 
 
-async def _one(connection: Connection, name: str, /, **values: object) -> dict[str, Any] | None:
+async def one_row(connection: Connection, name: str, /, **values: object) -> dict[str, Any] | None:
+    """The only row that a statement gives, None when it gives none."""
     cursor = await connection.execute(QUERIES[name], values)
     return await cursor.fetchone()
 
 
-def _key(row: dict[str, Any]) -> ApiKey:
-    return ApiKey(**row | {"scopes": tuple(row["scopes"])})
+def key_of(row: dict[str, Any]) -> ApiKey:
+    """A row with the columns of a key."""
+    lists = {name: None if row[name] is None else tuple(row[name]) for name in _LISTS}
+    return ApiKey(**row | lists | {"scopes": tuple(row["scopes"])})
+
+
+def _listed(ids: AllowList) -> list[UUID] | None:
+    return None if ids is None else list(ids)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from uuid import UUID
 
 from libs.core.clock import Clock
-from libs.core.errors import PawlError
+from libs.core.errors import FieldError, PawlError
 from libs.core.ids import new_id
 from libs.core.paging import Listing, page_size_of
 from libs.db.engine import Connection
 from libs.rpc.context import Caller, require_scope
 from services.auth import names, store
-from services.auth.model import Tenant, TenantPage, TenantWanted
-from services.auth.refusals import another_tenant, bad_key
-from services.auth.scopes import OPERATOR
-from services.auth.store import AuditEntry, AuthStore
+from services.auth.acting import begin_change, lock_actor
+from services.auth.model import Change, Tenant, TenantPage, TenantWanted
+from services.auth.refusals import another_tenant
+from services.auth.scopes import KEYS_READ, OPERATOR
+from services.auth.store import AuthStore
 from services.auth.times import unix_ms
 from services.auth.wording import shown
 
 TENANT_CREATED = "tenant.created"
+TIER_CHANGED = "tenant.tier_changed"
 _TENANTS = Listing(name="tenants")
 
 
@@ -40,13 +42,50 @@ class Tenants:
         check_tenant(wanted)
         now = self._clock.now()
         async with self._store.transaction() as tx:
-            actor = await store.lock_actor(tx, caller.key_id, tenant_id=caller.tenant_id, now=now)
-            if actor is None:
-                raise bad_key()
-            tenant = await make_tenant(tx, wanted, clock=self._clock, actor_key_id=actor.key_id)
+            await lock_actor(tx, caller, scope=OPERATOR, now=now)
+            tenant = await make_tenant(tx, wanted, clock=self._clock, actor_key_id=caller.key_id)
             if tenant is None:
                 raise PawlError("already_exists", f"there is a tenant called {wanted.name}")
             return tenant
+
+    async def get(self, caller: Caller, ref: str) -> Tenant:
+        """The tenant with this name or id; empty means the caller's own.
+
+        PawlError: `insufficient_scope` without keys:read, for another tenant without operator;
+        `validation_failed`, `not_found`.
+        """
+        require_scope(caller, KEYS_READ)
+        tenant_id = await self.meant(caller, ref)
+        tenant = await self._store.tenant_by_id(tenant_id)
+        if tenant is None:
+            raise LookupError(f"tenant {tenant_id} of a caller is not there")
+        return tenant
+
+    async def set_tier(self, caller: Caller, ref: str, *, tier: str) -> Tenant:
+        """Give a tenant another tier: new requests have its limits within 5 s.
+
+        PawlError: `insufficient_scope` without operator, `validation_failed`, `not_found`,
+        `unauthenticated` as for `create`.
+        """
+        require_scope(caller, OPERATOR)
+        names.check(names.tenant_ref_errors(ref), _required_ref(ref), names.tier_errors(tier))
+        tenant_id = await self.meant(caller, ref)
+        now = self._clock.now()
+        async with self._store.transaction() as tx:
+            await begin_change(tx, caller, tenant_id=tenant_id, scope=OPERATOR, now=now)
+            before = await store.read_tenant(tx, tenant_id)
+            changed = await store.set_tier(tx, tenant_id, tier=tier)
+            if changed is None:
+                return before
+            change = Change(
+                tenant_id=tenant_id,
+                actor_key_id=caller.key_id,
+                action=TIER_CHANGED,
+                subject=str(tenant_id),
+                details={"tier_before": before.tier, "tier_after": changed.tier},
+            )
+            await store.insert_audit(tx, change, now=now)
+            return changed
 
     async def list(self, caller: Caller, *, page_size: int, page_token: str) -> TenantPage:
         """A page of all tenants by name.
@@ -102,14 +141,25 @@ async def make_tenant(
 ) -> Tenant | None:
     """Store a checked tenant with its owner and its audit line; None when the name is taken."""
     now = clock.now()
+    email = wanted.email or f"{wanted.name}@localhost"
     made = await store.insert_tenant(
         tx,
         Tenant(id=new_id(unix_ms=unix_ms(now)), name=wanted.name, tier=wanted.tier, created_at=now),
-        email=wanted.email or f"{wanted.name}@localhost",
+        email=email,
     )
     if made is not None:
-        entry = AuditEntry(
-            tenant_id=made.id, actor_key_id=actor_key_id, action=TENANT_CREATED, subject=made.id
+        change = Change(
+            tenant_id=made.id,
+            actor_key_id=actor_key_id,
+            action=TENANT_CREATED,
+            subject=str(made.id),
+            details={"name": made.name, "tier": made.tier, "owner": email},
         )
-        await store.insert_audit(tx, entry, now=now)
+        await store.insert_audit(tx, change, now=now)
     return made
+
+
+def _required_ref(ref: str) -> list[FieldError]:
+    if ref:
+        return []
+    return [FieldError(field="tenant", code="required", detail="it is required")]

@@ -99,10 +99,15 @@ def idempotency_key(key: str | None, fingerprint: str) -> IdempotencyKey | None:
 def check_same_request(given: IdempotencyKey, *, stored_fingerprint: str) -> None:
     """PawlError idempotency_key_reused unless the key's first request was this one."""
     if given.fingerprint != stored_fingerprint:
-        raise PawlError(
-            "idempotency_key_reused",
-            "this idempotency key belongs to another request of the last 24 hours; send a new key",
-        )
+        raise key_reused()
+
+
+def key_reused() -> PawlError:
+    """For an idempotency key that stands for another request."""
+    return PawlError(
+        "idempotency_key_reused",
+        "this idempotency key belongs to another request of the last 24 hours; send a new key",
+    )
 
 
 def tier_bounds(limits: TierLimits) -> Limits:

@@ -13,6 +13,7 @@ from libs.rpc.context import Caller, require_scope
 from services.scheduler.convert import no_such_task
 from services.scheduler.metrics import TASKS
 from services.scheduler.model import StoredTask
+from services.scheduler.reach import is_bound, seen
 from services.scheduler.service import WRITE
 from services.scheduler.store import TaskStore
 from services.scheduler.wakeups import Signals
@@ -38,6 +39,8 @@ class CancelService:
         when the task had ended before anybody asked.
         """
         require_scope(caller, WRITE)
+        if is_bound(caller):
+            seen(caller, await self._store.get(caller.tenant_id, task_id))
         with self._signals.ended.flag(task_id) as flag:
             task = await self._store.cancel(caller.tenant_id, task_id)
             if task is not None:

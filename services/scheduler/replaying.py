@@ -12,8 +12,8 @@ from libs.core.plan import plan_from_json
 from libs.rpc.context import Caller, current, require_scope
 from services.scheduler.admission import check_wait, idempotency_key, tier_bounds
 from services.scheduler.clients import PlannerClient
-from services.scheduler.convert import no_such_task
 from services.scheduler.model import FrozenPlan, IdempotencyKey, NewTask, StoredTask, Submitted
+from services.scheduler.reach import check_submission, seen
 from services.scheduler.replay_model import ReplayMode, ReplayOf, ReplayRequest
 from services.scheduler.service import READ, WRITE, TaskService
 from services.scheduler.store import TaskStore
@@ -39,21 +39,22 @@ class ReplayService:
         """Store a task with the frozen plan, input, limits and clock of one that has ended, or
         answer with the one that the idempotency key names.
 
-        A refusal (PawlError) leaves nothing behind: not_found, conflict, and what the planner says
-        of a plan that may not run any more.
+        A refusal (PawlError) leaves nothing behind: not_found, permission_denied for a key that is
+        bound to definitions, conflict, and what the planner says of a plan that may not run any
+        more.
         """
         require_scope(caller, WRITE)
         # Its answer says what the original's said.
         require_scope(caller, READ)
         check_wait(request.wait_seconds)
+        if caller.allowed_task_ids is not None:
+            check_submission(caller, None)
         key = idempotency_key(request.key, request.fingerprint)
         if key is not None:
             earlier = await self._tasks.earlier(caller, key, request.wait_seconds)
             if earlier is not None:
                 return earlier
-        original = await self._store.get(caller.tenant_id, request.task_id)
-        if original is None:
-            raise no_such_task()
+        original = seen(caller, await self._store.get(caller.tenant_id, request.task_id))
         frozen = frozen_plan_of(original)
         is_recorded = request.mode is ReplayMode.RECORDED
         recorded = await self._planner.admit(

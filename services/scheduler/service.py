@@ -17,10 +17,10 @@ from services.scheduler.admission import (
     admit,
     check_same_request,
     check_wait,
+    key_reused,
     tier_bounds,
 )
 from services.scheduler.clients import PlannerClient
-from services.scheduler.convert import no_such_task
 from services.scheduler.failure_text import with_progress
 from services.scheduler.metrics import TASKS
 from services.scheduler.model import (
@@ -34,6 +34,7 @@ from services.scheduler.model import (
     TracePart,
     Waiting,
 )
+from services.scheduler.reach import check_submission, is_bound, may_see, seen
 from services.scheduler.replay_comparison import compare_with_original
 from services.scheduler.store import TaskStore
 from services.scheduler.trace_pages import EVENTS_PER_PAGE, open_step, step_ranges
@@ -73,9 +74,10 @@ class TaskService:
         """Plan and store a task, or answer with the one that the idempotency key names.
 
         A refusal (PawlError) leaves nothing behind. An input that nobody can plan is stored as
-        failed.
+        failed. permission_denied: the key is bound to other agents, or to definitions.
         """
         require_scope(caller, WRITE)
+        check_submission(caller, submission.agent)
         admitted = admit(submission, now=self._clock.now())
         if admitted.idempotency is not None:
             earlier = await self.earlier(caller, admitted.idempotency, submission.wait_seconds)
@@ -109,7 +111,7 @@ class TaskService:
                 if not self._signals.is_closing:
                     await flag.wait(wait_seconds)
                 left = max(0.0, end - self._clock.monotonic())
-                stored = await self._until_ended(stored.tenant_id, stored.id, flag, left)
+                stored = await self._until_ended(caller, stored.id, flag, left)
             return Submitted(task=stored, replayed=False)
 
     async def earlier(
@@ -117,15 +119,20 @@ class TaskService:
     ) -> Submitted | None:
         """The task that an idempotency key names already, None when it is free.
 
-        PawlError idempotency_key_reused when it stands for another request.
+        PawlError idempotency_key_reused when it stands for another request, or for a task that the
+        caller's key may not see.
         """
         found = await self._store.read_key(caller.tenant_id, given.key)
         if found is None:
             return None
         task_id, stored = found
         check_same_request(given, stored_fingerprint=stored.fingerprint)
+        if is_bound(caller):
+            held = await self._store.get(caller.tenant_id, task_id)
+            if held is None or not may_see(caller, held):
+                raise key_reused()
         with self._signals.ended.flag(task_id) as flag:
-            task = await self._until_ended(caller.tenant_id, task_id, flag, wait_seconds)
+            task = await self._until_ended(caller, task_id, flag, wait_seconds)
         return Submitted(task=task, replayed=True)
 
     async def get(self, caller: Caller, task_id: UUID, *, wait_seconds: float) -> StoredTask:
@@ -135,7 +142,7 @@ class TaskService:
         require_scope(caller, READ)
         check_wait(wait_seconds)
         with self._signals.ended.flag(task_id) as flag:
-            return await self._until_ended(caller.tenant_id, task_id, flag, wait_seconds)
+            return await self._until_ended(caller, task_id, flag, wait_seconds)
 
     async def waiting(self, task: StoredTask) -> Waiting | None:
         """Why a task waits; None when it does not."""
@@ -152,9 +159,7 @@ class TaskService:
         for a slow reader.
         """
         require_scope(caller, READ)
-        head = await self._store.get(caller.tenant_id, task_id)
-        if head is None:
-            raise no_such_task()
+        head = seen(caller, await self._store.get(caller.tenant_id, task_id))
         waiting = await self.waiting(head)
         comparison = await compare_with_original(self._store, head)
         first: StoredTask | None = head
@@ -205,14 +210,12 @@ class TaskService:
         raise PawlError("unavailable", message, retry_after_seconds=1)
 
     async def _until_ended(
-        self, tenant_id: UUID, task_id: UUID, flag: Wakeup, wait_seconds: float
+        self, caller: Caller, task_id: UUID, flag: Wakeup, wait_seconds: float
     ) -> StoredTask:
         end = self._clock.monotonic() + wait_seconds
         while True:
             flag.clear()
-            task = await self._store.get(tenant_id, task_id)
-            if task is None:
-                raise no_such_task()
+            task = seen(caller, await self._store.get(caller.tenant_id, task_id))
             left = end - self._clock.monotonic()
             if task.state.is_terminal or left <= 0 or self._signals.is_closing:
                 return task

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
 from libs.rpc.context import Caller, require_scope
-from services.scheduler.convert import no_such_task
 from services.scheduler.event_tail import EventTail
 from services.scheduler.model import StoredEvent
+from services.scheduler.reach import is_bound, may_see, seen
 from services.scheduler.service import READ
 from services.scheduler.store import TaskStore
 from services.scheduler.wakeups import Signals
 
 EVENTS_PER_ANSWER = 200
+MOST_REMEMBERED = 10_000
 LOOK_SECONDS = 15.0
 """How often a follower looks without being told to: a hint may be lost."""
 
@@ -33,9 +35,7 @@ class WatchService:
         require_scope(caller, READ)
         after = after_seq
         with self._signals.changed.flag(task_id) as flag:
-            task = await self._store.get(caller.tenant_id, task_id)
-            if task is None:
-                raise no_such_task()
+            task = seen(caller, await self._store.get(caller.tenant_id, task_id))
             is_over = task.state.is_terminal and after >= task.seq
             while not is_over:
                 flag.clear()
@@ -53,14 +53,39 @@ class WatchService:
     async def tenant_events(
         self, caller: Caller, *, after_position: int | None
     ) -> AsyncIterator[list[StoredEvent]]:
-        """Events of every task of the tenant, without end.
+        """Events of every task of the tenant that the caller's key may see, without end.
 
         After `after_position`, or only new ones. The first answer is empty and says that the stream
         stands.
         """
         require_scope(caller, READ)
-        async for events in self._tail.follow(caller.tenant_id, after_position=after_position):
-            if not events:
-                yield events
+        in_reach = _InReach(self._store, caller)
+        async for fed in self._tail.follow(caller.tenant_id, after_position=after_position):
+            if not fed:
+                yield fed
+            events = await in_reach.of(fed)
             for first in range(0, len(events), EVENTS_PER_ANSWER):
                 yield events[first : first + EVENTS_PER_ANSWER]
+
+
+class _InReach:
+    """Picks the events of tasks that a bound key may see. A task's agent never changes, so each is
+    looked at once.
+    """
+
+    def __init__(self, store: TaskStore, caller: Caller) -> None:
+        self._store = store
+        self._caller = caller
+        self._is_seen: dict[UUID, bool] = {}
+
+    async def of(self, events: list[StoredEvent]) -> list[StoredEvent]:
+        if not is_bound(self._caller):
+            return events
+        if len(self._is_seen) > MOST_REMEMBERED:
+            self._is_seen.clear()
+        unknown = {event.task_id for event in events} - self._is_seen.keys()
+        tenant_id = self._caller.tenant_id
+        tasks = await asyncio.gather(*(self._store.get(tenant_id, one) for one in unknown))
+        for task_id, task in zip(unknown, tasks, strict=True):
+            self._is_seen[task_id] = task is not None and may_see(self._caller, task)
+        return [event for event in events if self._is_seen[event.task_id]]

@@ -18,7 +18,6 @@ NOT_BUILT: dict[str, str] = {
     "RB-097": _INTEGRATIONS,
     "RB-101": _INTEGRATIONS,
     "RB-105": _AGENTS,
-    "HA-021": _ACCOUNTS,
     "HA-025": _ACCOUNTS,
     "HA-037": _ACCOUNTS,
     "HA-053": _ACCOUNTS,

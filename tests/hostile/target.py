@@ -87,9 +87,11 @@ async def target_of(ready: ReadyFile, canary: Canary) -> AsyncIterator[Target]:
         name = f"hostile-{new_id().hex}"[:40]
         await _made(target, "/v1/tenants", {"name": name, "tier": "enterprise"})
         other = await _made(target, "/v1/keys", {"tenant": name})
+        reading = await _made(target, "/v1/keys", {"scopes": ["tasks:read"]})
         task = await _made(target, EXECUTE, MATH)
         target.names.update(
             KEY_B=other["key"],
+            KEY_READONLY=reading["key"],
             KEY_BADSUM=ready.api_key[:-1] + ("A" if ready.api_key[-1] != "A" else "B"),
             KEY_UPPERCASED=ready.api_key.upper(),
             ID=task["task_id"],

@@ -328,6 +328,19 @@ async def test_reading_needs_its_scope(world: ArtifactWorld) -> None:
     assert [e.code for e in (get, listing)] == ["insufficient_scope"] * 2
 
 
+@pytest.mark.parametrize("name", ["allowed_agent_ids", "allowed_task_ids"])
+async def test_bound_key_reads_no_artifacts(world: ArtifactWorld, name: str) -> None:
+    """Artifacts do not say of which agent they are."""
+    stub = world.channel.stub(pb_grpc.ArtifactServiceStub)
+    token = world.token(TENANT, scope="tasks:read", **{name: frozenset({str(TENANT)})})
+
+    with caller_token(token):
+        get = await refused(stub.GetArtifact(pb.GetArtifactRequest(artifact_id=str(TENANT))))
+        listing = await refused(stub.ListArtifacts(pb.ListArtifactsRequest(task_id=str(TENANT))))
+
+    assert (get.code, listing.code) == ("permission_denied", "permission_denied")
+
+
 async def test_who_has_seen_the_success_sees_the_artifacts(world: ArtifactWorld) -> None:
     task_id, (artifact_id,) = await succeeded(world)
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.core.errors import PawlError
 from libs.core.paging import Listing
+from libs.pb.pawl.auth.v1 import auth_pb2
 from libs.pb.pawl.auth.v1 import auth_service_pb2 as pb
 from libs.rpc.tokens import KeyRing
 from tests.auth_world import Auth, auth_server, fields
@@ -57,6 +59,39 @@ BUILD: dict[str, Callable[[str], tuple[str, Any]]] = {
     "ListKeys.tenant": lambda t: ("ListKeys", pb.ListKeysRequest(tenant=t)),
     "ListKeys.page_token": lambda t: ("ListKeys", pb.ListKeysRequest(page_token=t)),
     "RevokeKey.key_id": lambda t: ("RevokeKey", pb.RevokeKeyRequest(key_id=t)),
+    "CreateKey.allowed_agent_ids": lambda t: (
+        "CreateKey",
+        pb.CreateKeyRequest(allowed_agent_ids=auth_pb2.IdAllowList(ids=[t])),
+    ),
+    "CreateKey.allowed_task_ids": lambda t: (
+        "CreateKey",
+        pb.CreateKeyRequest(allowed_task_ids=auth_pb2.IdAllowList(ids=[t] * 3)),
+    ),
+    "GetTenant.tenant": lambda t: ("GetTenant", pb.GetTenantRequest(tenant=t)),
+    "UpdateTenant.tenant": lambda t: (
+        "UpdateTenant",
+        pb.UpdateTenantRequest(tenant=t, tier="free"),
+    ),
+    "UpdateTenant.tier": lambda t: (
+        "UpdateTenant",
+        pb.UpdateTenantRequest(tenant="default", tier=t),
+    ),
+    "GetKey.key_id": lambda t: ("GetKey", pb.GetKeyRequest(key_id=t)),
+    "RotateKey.key_id": lambda t: ("RotateKey", pb.RotateKeyRequest(key_id=t)),
+    "CreateUser.tenant": lambda t: (
+        "CreateUser",
+        pb.CreateUserRequest(tenant=t, email="a@example.org", role="viewer"),
+    ),
+    "CreateUser.email": lambda t: ("CreateUser", pb.CreateUserRequest(email=t, role="viewer")),
+    "CreateUser.role": lambda t: (
+        "CreateUser",
+        pb.CreateUserRequest(email="a@example.org", role=t),
+    ),
+    "ListUsers.tenant": lambda t: ("ListUsers", pb.ListUsersRequest(tenant=t)),
+    "ListUsers.page_token": lambda t: ("ListUsers", pb.ListUsersRequest(page_token=t)),
+    "UpdateUser.role": lambda t: ("UpdateUser", pb.UpdateUserRequest(number=1, role=t)),
+    "ListAudit.tenant": lambda t: ("ListAudit", pb.ListAuditRequest(tenant=t)),
+    "ListAudit.page_token": lambda t: ("ListAudit", pb.ListAuditRequest(page_token=t)),
     "GetUsage.month": lambda t: ("GetUsage", pb.GetUsageRequest(month=t)),
 }
 
@@ -99,6 +134,42 @@ async def test_hostile_instant_is_refused(
 
     assert refused.code == "validation_failed"
     assert [name for name, _ in fields(refused)] == ["expires_at"]
+
+
+@pytest.mark.parametrize("number", [-(2**63), -1, 0, 2**63 - 1])
+@pytest.mark.parametrize("name", ["UpdateUser", "RemoveUser"])
+async def test_hostile_number_is_nobody(auth: Auth, operator: str, name: str, number: int) -> None:
+    request: Any = (
+        pb.UpdateUserRequest(number=number, role="viewer")
+        if name == "UpdateUser"
+        else pb.RemoveUserRequest(number=number)
+    )
+
+    assert (await auth.refusal(operator, name, request)).code == "not_found"
+    made = pb.CreateKeyRequest(user_number=number)
+    assert (await auth.refusal(operator, "CreateKey", made)).code == "not_found"
+
+
+@pytest.mark.parametrize("number", [-1, 2**53 - 1, 0.5, "x"])
+async def test_forged_number_of_a_row_is_refused_or_harmless(
+    auth: Auth, operator: str, number: Any
+) -> None:
+    tenant_id = str((await auth.world.caller(operator)).tenant_id)
+    users = Listing(name="users", bound_to=(tenant_id,)).token((number,))
+    audit = Listing(name="audit", bound_to=(tenant_id,)).token((number,))
+
+    codes = []
+    for name, request in (
+        ("ListUsers", pb.ListUsersRequest(page_token=users)),
+        ("ListAudit", pb.ListAuditRequest(page_token=audit)),
+    ):
+        try:
+            await auth.as_key(operator, name, request)
+            codes.append("")
+        except PawlError as refused:
+            codes.append(refused.code)
+
+    assert codes == (["", ""] if number == 2**53 - 1 else ["invalid_cursor"] * 2)
 
 
 @pytest.mark.parametrize("keyset", ["", "\x00", "acme\n", "A", "a" * 700])

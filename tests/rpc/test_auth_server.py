@@ -109,20 +109,39 @@ async def test_malformed_key_is_refused_without_asking_the_database(auth: Auth) 
 
 REQUESTS: dict[str, Any] = {
     "CreateTenant": pb.CreateTenantRequest(name="new", tier="free"),
+    "UpdateTenant": pb.UpdateTenantRequest(tenant="acme", tier="pro"),
     "ListTenants": pb.ListTenantsRequest(),
+    "GetTenant": pb.GetTenantRequest(),
     "CreateKey": pb.CreateKeyRequest(scopes=["keys:write"]),
+    "GetKey": pb.GetKeyRequest(key_id=str(uuid4())),
     "ListKeys": pb.ListKeysRequest(),
     "RevokeKey": pb.RevokeKeyRequest(key_id=str(uuid4())),
+    "RotateKey": pb.RotateKeyRequest(key_id=str(uuid4())),
+    "CreateUser": pb.CreateUserRequest(email="ann@example.org", role="viewer"),
+    "ListUsers": pb.ListUsersRequest(),
+    "UpdateUser": pb.UpdateUserRequest(number=2**60, role="viewer"),
+    "RemoveUser": pb.RemoveUserRequest(number=2**60),
+    "ListAudit": pb.ListAuditRequest(),
     "GetUsage": pb.GetUsageRequest(),
 }
 NEEDED = {
     "CreateTenant": "operator",
+    "UpdateTenant": "operator",
     "ListTenants": "operator",
+    "GetTenant": "keys:read",
     "CreateKey": "keys:write",
+    "GetKey": "keys:read",
     "ListKeys": "keys:read",
     "RevokeKey": "keys:write",
+    "RotateKey": "keys:write",
+    "CreateUser": "users:write",
+    "ListUsers": "users:read",
+    "UpdateUser": "users:write",
+    "RemoveUser": "users:write",
+    "ListAudit": "audit:read",
     "GetUsage": None,
 }
+NAME_NOBODY = {"GetKey", "RevokeKey", "RotateKey", "UpdateUser", "RemoveUser"}
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -162,7 +181,7 @@ async def test_one_scope_opens_only_its_methods(auth: Auth, name: str, scope: st
         refused = await auth.refusal(made.secret, name, REQUESTS[name])
         assert refused.code == "insufficient_scope"
         assert str(NEEDED[name]) in refused.message
-    elif name == "RevokeKey":
+    elif name in NAME_NOBODY:
         refused = await auth.refusal(made.secret, name, REQUESTS[name])
         assert refused.code == "not_found"
     else:
@@ -173,7 +192,7 @@ async def test_refused_call_leaves_no_trace(auth: Auth) -> None:
     made = await auth.world.key_of_new_tenant("acme", scopes=("tasks:read",))
     before = await auth.world.audit()
 
-    for name in ("CreateTenant", "CreateKey"):
+    for name in ("CreateTenant", "UpdateTenant", "CreateKey", "RotateKey", "CreateUser"):
         await auth.refusal(made.secret, name, REQUESTS[name])
 
     assert await auth.world.audit() == before

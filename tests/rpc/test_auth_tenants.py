@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC
 from uuid import UUID
@@ -102,6 +103,62 @@ async def test_tenants_are_listed_page_by_page(auth: Auth, operator: str) -> Non
 
     assert names == ["default", "t0", "t1", "t2", "t3", "t4"]
     assert pages == 3
+
+
+@pytest.mark.parametrize("by", ["name", "id"])
+async def test_tenant_is_read_by_name_or_id(auth: Auth, operator: str, by: str) -> None:
+    request = pb.CreateTenantRequest(name="acme", tier="starter")
+    made = (await auth.as_key(operator, "CreateTenant", request)).tenant
+
+    asked = pb.GetTenantRequest(tenant=getattr(made, by))
+    assert (await auth.as_key(operator, "GetTenant", asked)).tenant == made
+
+
+async def test_own_tenant_is_read_and_no_other(auth: Auth) -> None:
+    made = await auth.world.key_of_new_tenant("acme", scopes=("keys:read",))
+    await auth.world.key_of_new_tenant("other")
+
+    own = await auth.as_key(made.secret, "GetTenant", pb.GetTenantRequest())
+    codes = [
+        (await auth.refusal(made.secret, "GetTenant", pb.GetTenantRequest(tenant=ref))).code
+        for ref in ("other", "unknown")
+    ]
+
+    assert own.tenant.name == "acme"
+    assert codes == ["insufficient_scope"] * 2
+
+
+async def test_tier_is_effective_with_the_next_token(auth: Auth, operator: str) -> None:
+    made = await auth.world.key_of_new_tenant("acme", tier="free")
+    request = pb.UpdateTenantRequest(tenant="acme", tier="pro")
+
+    changed = (await auth.as_key(operator, "UpdateTenant", request)).tenant
+
+    assert changed.tier == "pro"
+    caller = await auth.world.caller(made.secret)
+    assert (caller.tier, caller.limits.max_steps) == ("pro", 32)
+
+
+async def test_tier_that_changes_nothing_leaves_no_line(auth: Auth, operator: str) -> None:
+    await auth.world.key_of_new_tenant("acme", tier="free")
+    for tier in ("free", "pro", "pro"):
+        request = pb.UpdateTenantRequest(tenant="acme", tier=tier)
+        await auth.as_key(operator, "UpdateTenant", request)
+
+    log = await auth.as_key(operator, "ListAudit", pb.ListAuditRequest(tenant="acme"))
+
+    changed = [e for e in log.entries if e.action == "tenant.tier_changed"]
+    assert [json.loads(e.details_json) for e in changed] == [
+        {"tier_before": "free", "tier_after": "pro"}
+    ]
+
+
+async def test_tier_of_no_or_an_unknown_tenant_is_refused(auth: Auth, operator: str) -> None:
+    none = await auth.refusal(operator, "UpdateTenant", pb.UpdateTenantRequest(tier="gold"))
+    unknown = pb.UpdateTenantRequest(tenant="unknown", tier="pro")
+
+    assert fields(none) == [("tenant", "required"), ("tier", "unknown_value")]
+    assert (await auth.refusal(operator, "UpdateTenant", unknown)).code == "not_found"
 
 
 async def test_usage_is_that_of_the_callers_tenant(auth: Auth) -> None:

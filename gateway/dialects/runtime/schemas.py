@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import SkipJsonSchema
 
+from gateway.optional_members import ABSENT, Optional
 from libs.core.errors import FailureCode
 
-Value = TypeVar("Value")
-Optional: TypeAlias = Value | SkipJsonSchema[None]
-"""A member that may be left out, but is never null."""
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    """Leaving a member out has no value that stands for it."""
-    schema.pop("default", None)
-
-
-ABSENT: Any = Field(None, json_schema_extra=_without_default)
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]

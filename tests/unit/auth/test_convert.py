@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -9,9 +10,21 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.core.errors import PawlError
-from libs.pb.pawl.auth.v1.auth_service_pb2 import CreateKeyRequest, CreateTenantRequest
+from libs.pb.pawl.auth.v1.auth_pb2 import IdAllowList
+from libs.pb.pawl.auth.v1.auth_service_pb2 import (
+    CreateKeyRequest,
+    CreateTenantRequest,
+    RotateKeyRequest,
+)
 from services.auth import convert
-from services.auth.model import ApiKey, KeyWanted, TenantWanted
+from services.auth.model import (
+    ApiKey,
+    AuditLine,
+    AuditPage,
+    KeyWanted,
+    RotationWanted,
+    TenantWanted,
+)
 
 TASK, TENANT = UUID(int=7), UUID(int=8)
 AT = datetime(2026, 5, 1, 12, 0, 0, 5, tzinfo=UTC)
@@ -29,6 +42,7 @@ def key(*, expires_at: datetime | None = None, revoked_at: datetime | None = Non
         created_at=AT,
         expires_at=expires_at,
         revoked_at=revoked_at,
+        user_number=42,
     )
 
 
@@ -45,6 +59,65 @@ def test_key_times_come_through() -> None:
 
     assert message.expires_at.ToDatetime(tzinfo=UTC) == AT
     assert message.revoked_at.ToDatetime(tzinfo=UTC) == AT + timedelta(days=1)
+
+
+def test_what_a_key_is_not_bound_to_stays_unset() -> None:
+    unbound = convert.key_to_proto(key())
+    bound = convert.key_to_proto(
+        replace(
+            key(),
+            allowed_agent_ids=(TENANT,),
+            allowed_task_ids=(),
+            replaced_by_id=TASK,
+            last_used_at=AT,
+        )
+    )
+
+    for name in ("allowed_agent_ids", "allowed_task_ids", "replaced_by_id", "last_used_at"):
+        assert not unbound.HasField(name)
+        assert bound.HasField(name)
+    assert (unbound.user_number, list(bound.allowed_agent_ids.ids)) == (42, [str(TENANT)])
+    assert list(bound.allowed_task_ids.ids) == []
+
+
+def test_empty_list_is_not_an_absent_one() -> None:
+    wanted = convert.key_wanted_from_proto(
+        CreateKeyRequest(allowed_agent_ids=IdAllowList(), user_number=0)
+    )
+
+    assert (wanted.allowed_agent_ids, wanted.allowed_task_ids) == ((), None)
+    assert wanted.user_number == 0
+
+
+def test_wanted_rotation_keeps_what_was_said() -> None:
+    stamp = Timestamp()
+    stamp.FromDatetime(AT)
+    message = RotateKeyRequest(key_id="k", overlap_seconds=0, expires_at=stamp)
+
+    assert convert.rotation_wanted_from_proto(message) == RotationWanted(
+        key_id="k", overlap_seconds=0, expires_at=AT
+    )
+    assert convert.rotation_wanted_from_proto(RotateKeyRequest()) == RotationWanted(key_id="")
+
+
+def test_line_by_the_command_line_has_no_actor() -> None:
+    line = AuditLine(
+        id=7,
+        tenant_id=TENANT,
+        actor_key_id=None,
+        actor_user_number=None,
+        action="key.created",
+        subject="s",
+        details='{"a":1}',
+        at=AT,
+    )
+
+    page = convert.audit_page_to_proto(AuditPage(lines=(line,), next_page_token="more"))
+
+    [entry] = page.entries
+    assert not entry.HasField("actor_key_id")
+    assert not entry.HasField("actor_user_number")
+    assert (entry.id, entry.details_json, page.next_page_token) == (7, '{"a":1}', "more")
 
 
 def test_wanted_key_keeps_what_was_said() -> None:

@@ -142,6 +142,8 @@ def test_lists_keep_ids_in_one_piece_in_80_columns(
     for listed in (keys, tenants):
         assert str(_KEY["id"]) in listed
         assert max(map(len, listed.splitlines())) <= 80
+        # Nothing is cut off at the right.
+        assert {line[-1] for line in listed.splitlines()[1:]} == set("┓┃┩│┘")
     assert str(_KEY["display"]) in keys
 
 
@@ -188,5 +190,16 @@ def test_help_names_every_command(pawl: Pawl) -> None:
     done = pawl("--help")
 
     assert done.code == 0
-    for command in ("run", "trace", "verify", "events", "topics", "demo", "tenants", "keys"):
+    for command in (
+        "run",
+        "trace",
+        "verify",
+        "events",
+        "topics",
+        "demo",
+        "tenants",
+        "keys",
+        "users",
+        "audit",
+    ):
         assert f" {command} " in done.out

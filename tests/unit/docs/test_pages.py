@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from libs.core.lifecycle import TaskState, may_follow
+from services.auth.scopes import ALLOWED, GRANTABLE
 
 _ROOT = Path(__file__).parents[3]
 _PAGES = [_ROOT / "README.md", _ROOT / "protos" / "README.md", *(_ROOT / "docs").rglob("*.md")]
@@ -39,3 +40,16 @@ def test_what_a_page_names_exists(page: Path) -> None:
     paths = [_ROOT / path for path in _PATH.findall(text)]
 
     assert [str(path) for path in (*links, *paths) if not path.exists()] == []
+
+
+def test_the_page_of_accounts_has_the_table_of_roles() -> None:
+    lines = (_ROOT / "docs" / "accounts.md").read_text(encoding="utf-8").splitlines()
+    head = next(place for place, line in enumerate(lines) if line.startswith("| scope |"))
+    roles = [cell.strip() for cell in lines[head].split("|")[3:-1]]
+    said: dict[str, set[str]] = {role: set() for role in roles}
+    for line in lines[head + 2 : head + 2 + len(GRANTABLE)]:
+        scope, _, *cells = (cell.strip() for cell in line.split("|")[1:-1])
+        for role, cell in zip(roles, cells, strict=True):
+            said[role] |= {scope.strip("`")} if cell == "yes" else set()
+
+    assert said == ALLOWED

@@ -134,7 +134,7 @@ def test_methods_of_a_path_are_those_of_all_its_routes() -> None:
     methods = Methods(ROUTERS)
 
     assert methods.of("/v1/keys") == ["GET", "HEAD", "OPTIONS", "POST"]
-    assert methods.of("/v1/keys/x") == ["DELETE", "OPTIONS"]
+    assert methods.of("/v1/keys/x") == ["DELETE", "GET", "HEAD", "OPTIONS"]
     assert methods.of("/nothing") == ["OPTIONS"]
 
 

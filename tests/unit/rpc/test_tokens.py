@@ -35,7 +35,8 @@ CALLER = Caller(
     mode="live",
     limits=TIERS["pro"],
     expires_at=NOW + 3600,
-    allowed_agent_ids=frozenset({"a"}),
+    allowed_agent_ids=frozenset({str(TASK), str(TENANT)}),
+    allowed_task_ids=frozenset(),
 )
 
 

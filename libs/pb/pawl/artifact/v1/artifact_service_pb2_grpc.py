@@ -71,8 +71,8 @@ class ArtifactServiceServicer:
         """Read one available artifact of the caller's tenant.
 
         Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
-        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read), UNAVAILABLE (the database, or for large data the
-        blob store, is away).
+        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read; permission_denied: the key is bound to agents or
+        definitions), UNAVAILABLE (the database, or for large data the blob store, is away).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,7 +81,7 @@ class ArtifactServiceServicer:
     def ListArtifacts(self, request, context):
         """List the available artifacts of one task, in order of step and ordinal.
 
-        Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (insufficient_scope: tasks:read).
+        Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (as GetArtifact).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,13 +44,13 @@ class ArtifactServiceStub:
     """Read one available artifact of the caller's tenant.
 
     Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
-    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read), UNAVAILABLE (the database, or for large data the
-    blob store, is away).
+    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read; permission_denied: the key is bound to agents or
+    definitions), UNAVAILABLE (the database, or for large data the blob store, is away).
     """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.ListArtifactsRequest, _artifact_service_pb2.ListArtifactsResponse]
     """List the available artifacts of one task, in order of step and ordinal.
 
-    Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (insufficient_scope: tasks:read).
+    Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (as GetArtifact).
     """
 
 @_typing.type_check_only
@@ -69,13 +69,13 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Read one available artifact of the caller's tenant.
 
     Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
-    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read), UNAVAILABLE (the database, or for large data the
-    blob store, is away).
+    SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read; permission_denied: the key is bound to agents or
+    definitions), UNAVAILABLE (the database, or for large data the blob store, is away).
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.ListArtifactsRequest, _artifact_service_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """List the available artifacts of one task, in order of step and ordinal.
 
-    Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (insufficient_scope: tasks:read).
+    Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (as GetArtifact).
     """
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -103,8 +103,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         """Read one available artifact of the caller's tenant.
 
         Errors: NOT_FOUND (also for staged and discarded ones), INTERNAL (the stored bytes do not match their
-        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read), UNAVAILABLE (the database, or for large data the
-        blob store, is away).
+        SHA-256), PERMISSION_DENIED (insufficient_scope: tasks:read; permission_denied: the key is bound to agents or
+        definitions), UNAVAILABLE (the database, or for large data the blob store, is away).
         """
 
     @_abc_1.abstractmethod
@@ -115,7 +115,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_artifact_service_pb2.ListArtifactsResponse, _abc.Awaitable[_artifact_service_pb2.ListArtifactsResponse]]:
         """List the available artifacts of one task, in order of step and ordinal.
 
-        Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (insufficient_scope: tasks:read).
+        Errors: INVALID_ARGUMENT (validation_failed, invalid_cursor), PERMISSION_DENIED (as GetArtifact).
         """
 
 def add_ArtifactServiceServicer_to_server(servicer: ArtifactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

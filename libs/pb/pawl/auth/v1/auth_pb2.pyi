@@ -70,6 +70,11 @@ class ApiKey(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     REVOKED_AT_FIELD_NUMBER: _builtins.int
+    ALLOWED_AGENT_IDS_FIELD_NUMBER: _builtins.int
+    ALLOWED_TASK_IDS_FIELD_NUMBER: _builtins.int
+    LAST_USED_AT_FIELD_NUMBER: _builtins.int
+    USER_NUMBER_FIELD_NUMBER: _builtins.int
+    REPLACED_BY_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUIDv7."""
     tenant_id: _builtins.str
@@ -80,9 +85,15 @@ class ApiKey(_message.Message):
     """Output only. What of the key is shown: its prefix and last four characters."""
     mode: _builtins.str
     """Required. live or test."""
+    user_number: _builtins.int
+    """Output only. The user whose key it is."""
+    replaced_by_id: _builtins.str
+    """Output only. The key that took its place when it was rotated. Unset: it was not rotated."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. What it may do: tasks:read, tasks:write, keys:read, keys:write, operator."""
+        """Required. What it may do, as far as the role of its user allows: tasks:read, tasks:write, keys:read, keys:write,
+        users:read, users:write, audit:read, operator.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -96,6 +107,18 @@ class ApiKey(_message.Message):
     def revoked_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was revoked. Unset: it is not."""
 
+    @_builtins.property
+    def allowed_agent_ids(self) -> Global___IdAllowList:
+        """Optional. The agents that it may use. Unset: all."""
+
+    @_builtins.property
+    def allowed_task_ids(self) -> Global___IdAllowList:
+        """Optional. The definitions that it may run. Unset: all."""
+
+    @_builtins.property
+    def last_used_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was used last, to about a minute. Unset: never."""
+
     def __init__(
         self,
         *,
@@ -108,14 +131,144 @@ class ApiKey(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
+        allowed_agent_ids: Global___IdAllowList | None = ...,
+        allowed_task_ids: Global___IdAllowList | None = ...,
+        last_used_at: _timestamp_pb2.Timestamp | None = ...,
+        user_number: _builtins.int = ...,
+        replaced_by_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "revoked_at", b"revoked_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_replaced_by_id", b"_replaced_by_id", "allowed_agent_ids", b"allowed_agent_ids", "allowed_task_ids", b"allowed_task_ids", "created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "replaced_by_id", b"replaced_by_id", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "display", b"display", "expires_at", b"expires_at", "id", b"id", "mode", b"mode", "name", b"name", "revoked_at", b"revoked_at", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replaced_by_id", b"_replaced_by_id", "allowed_agent_ids", b"allowed_agent_ids", "allowed_task_ids", b"allowed_task_ids", "created_at", b"created_at", "display", b"display", "expires_at", b"expires_at", "id", b"id", "last_used_at", b"last_used_at", "mode", b"mode", "name", b"name", "replaced_by_id", b"replaced_by_id", "revoked_at", b"revoked_at", "scopes", b"scopes", "tenant_id", b"tenant_id", "user_number", b"user_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__replaced_by_id: _TypeAlias = _typing.Literal["replaced_by_id"]  # noqa: Y015
+    _WhichOneofArgType__replaced_by_id: _TypeAlias = _typing.Literal["_replaced_by_id", b"_replaced_by_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replaced_by_id) -> _WhichOneofReturnType__replaced_by_id | None: ...
+
+Global___ApiKey: _TypeAlias = ApiKey  # noqa: Y015
+
+@_typing.final
+class IdAllowList(_message.Message):
+    """The ids that are allowed; an empty list allows none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """UUIDs."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ApiKey: _TypeAlias = ApiKey  # noqa: Y015
+Global___IdAllowList: _TypeAlias = IdAllowList  # noqa: Y015
+
+@_typing.final
+class User(_message.Message):
+    """A person of a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Output only. Unique over all tenants."""
+    tenant_id: _builtins.str
+    """Output only. The tenant."""
+    email: _builtins.str
+    """Required. Unique in its tenant."""
+    role: _builtins.str
+    """Required. owner, admin, member or viewer. A tenant has one owner."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was made."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        tenant_id: _builtins.str = ...,
+        email: _builtins.str = ...,
+        role: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "email", b"email", "number", b"number", "role", b"role", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___User: _TypeAlias = User  # noqa: Y015
+
+@_typing.final
+class AuditEntry(_message.Message):
+    """A line of the audit log: what was changed, by whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_KEY_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_USER_NUMBER_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DETAILS_JSON_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Output only. Grows with time."""
+    tenant_id: _builtins.str
+    """Output only. The tenant that was changed."""
+    actor_key_id: _builtins.str
+    """Output only. The key that made the change. Unset: the command line of the installation."""
+    actor_user_number: _builtins.int
+    """Output only. The user whose key that is. Unset: as actor_key_id, or a line from before users were noted."""
+    action: _builtins.str
+    """Output only. What was done, such as key.rotated."""
+    subject: _builtins.str
+    """Output only. The id or number of what was changed."""
+    details_json: _builtins.str
+    """Output only. A flat JSON object: what it was and what it is now. Never a secret."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        tenant_id: _builtins.str = ...,
+        actor_key_id: _builtins.str | None = ...,
+        actor_user_number: _builtins.int | None = ...,
+        action: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        details_json: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_actor_key_id", b"_actor_key_id", "_actor_user_number", b"_actor_user_number", "actor_key_id", b"actor_key_id", "actor_user_number", b"actor_user_number", "at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_actor_key_id", b"_actor_key_id", "_actor_user_number", b"_actor_user_number", "action", b"action", "actor_key_id", b"actor_key_id", "actor_user_number", b"actor_user_number", "at", b"at", "details_json", b"details_json", "id", b"id", "subject", b"subject", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__actor_key_id: _TypeAlias = _typing.Literal["actor_key_id"]  # noqa: Y015
+    _WhichOneofArgType__actor_key_id: _TypeAlias = _typing.Literal["_actor_key_id", b"_actor_key_id"]  # noqa: Y015
+    _WhichOneofReturnType__actor_user_number: _TypeAlias = _typing.Literal["actor_user_number"]  # noqa: Y015
+    _WhichOneofArgType__actor_user_number: _TypeAlias = _typing.Literal["_actor_user_number", b"_actor_user_number"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__actor_key_id) -> _WhichOneofReturnType__actor_key_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__actor_user_number) -> _WhichOneofReturnType__actor_user_number | None: ...
+
+Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015
 
 @_typing.final
 class TierLimits(_message.Message):
@@ -200,30 +353,134 @@ Global___TierLimits: _TypeAlias = TierLimits  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """What a tenant used in one calendar month (UTC)."""
+    """What a tenant used in one calendar month (UTC): the sum of its days."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MONTH_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    SANDBOX_MS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
     month: _builtins.str
     """Output only. The month as YYYY-MM."""
     tasks: _builtins.int
     """Output only. Accepted tasks of live keys."""
     steps: _builtins.int
     """Output only. Finished steps of those tasks."""
+    requests: _builtins.int
+    """Output only. Authenticated requests of live keys."""
+    sandbox_ms: _builtins.int
+    """Output only. Milliseconds that steps spent in a sandbox."""
+    tokens: _builtins.int
+    """Output only. Model tokens."""
+    cost_usd: _builtins.float
+    """Output only. What those steps cost by the price table, in US dollars."""
     def __init__(
         self,
         *,
         month: _builtins.str = ...,
         tasks: _builtins.int = ...,
         steps: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        sandbox_ms: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        cost_usd: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["month", b"month", "steps", b"steps", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd", b"cost_usd", "month", b"month", "requests", b"requests", "sandbox_ms", b"sandbox_ms", "steps", b"steps", "tasks", b"tasks", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class DayUsage(_message.Message):
+    """What a tenant used on one day (UTC)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    SANDBOX_MS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """Output only. YYYY-MM-DD."""
+    tasks: _builtins.int
+    """Output only. As in Usage."""
+    steps: _builtins.int
+    """Output only. As in Usage."""
+    requests: _builtins.int
+    """Output only. As in Usage."""
+    sandbox_ms: _builtins.int
+    """Output only. As in Usage."""
+    tokens: _builtins.int
+    """Output only. As in Usage."""
+    cost_usd: _builtins.float
+    """Output only. As in Usage."""
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        tasks: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        sandbox_ms: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        cost_usd: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd", b"cost_usd", "day", b"day", "requests", b"requests", "sandbox_ms", b"sandbox_ms", "steps", b"steps", "tasks", b"tasks", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DayUsage: _TypeAlias = DayUsage  # noqa: Y015
+
+@_typing.final
+class Permits(_message.Message):
+    """Requests that may be passed on, and how the limit stands. Limits are the tenant's, over all its keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTED_FIELD_NUMBER: _builtins.int
+    LIMIT_NAME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    RESET_SECONDS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
+    granted: _builtins.int
+    """Required. How many requests were granted of those asked for; 0 refuses."""
+    limit_name: _builtins.str
+    """Optional. The limit that the next request would meet first: rate_limit_per_minute or monthly_requests. Unset: there is none."""
+    limit: _builtins.int
+    """Optional. That limit's number. 0: there is none."""
+    remaining: _builtins.int
+    """Optional. How many requests that limit still allows now, after those granted."""
+    reset_seconds: _builtins.float
+    """Optional. Seconds until that limit is whole again."""
+    retry_after_seconds: _builtins.float
+    """Optional. When nothing was granted: seconds until one request would be."""
+    def __init__(
+        self,
+        *,
+        granted: _builtins.int = ...,
+        limit_name: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        remaining: _builtins.int = ...,
+        reset_seconds: _builtins.float = ...,
+        retry_after_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "limit", b"limit", "limit_name", b"limit_name", "remaining", b"remaining", "reset_seconds", b"reset_seconds", "retry_after_seconds", b"retry_after_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Permits: _TypeAlias = Permits  # noqa: Y015

@@ -45,15 +45,30 @@ class AuthServiceStub:
                 request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateTenantRequest.SerializeToString,
                 response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateTenantResponse.FromString,
                 _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/UpdateTenant',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateTenantResponse.FromString,
+                _registered_method=True)
         self.ListTenants = channel.unary_unary(
                 '/pawl.auth.v1.AuthService/ListTenants',
                 request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListTenantsRequest.SerializeToString,
                 response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListTenantsResponse.FromString,
                 _registered_method=True)
+        self.GetTenant = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/GetTenant',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantResponse.FromString,
+                _registered_method=True)
         self.CreateKey = channel.unary_unary(
                 '/pawl.auth.v1.AuthService/CreateKey',
                 request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyRequest.SerializeToString,
                 response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyResponse.FromString,
+                _registered_method=True)
+        self.GetKey = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/GetKey',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyResponse.FromString,
                 _registered_method=True)
         self.ListKeys = channel.unary_unary(
                 '/pawl.auth.v1.AuthService/ListKeys',
@@ -65,10 +80,50 @@ class AuthServiceStub:
                 request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/RotateKey',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+        self.CreateUser = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/CreateUser',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserResponse.FromString,
+                _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/ListUsers',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
+        self.UpdateUser = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/UpdateUser',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateUserRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateUserResponse.FromString,
+                _registered_method=True)
+        self.RemoveUser = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/RemoveUser',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RemoveUserRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RemoveUserResponse.FromString,
+                _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/ListAudit',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListAuditResponse.FromString,
+                _registered_method=True)
         self.GetUsage = channel.unary_unary(
                 '/pawl.auth.v1.AuthService/GetUsage',
                 request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.ListUsage = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/ListUsage',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsageRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsageResponse.FromString,
+                _registered_method=True)
+        self.ReturnPermits = channel.unary_unary(
+                '/pawl.auth.v1.AuthService/ReturnPermits',
+                request_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ReturnPermitsRequest.SerializeToString,
+                response_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ReturnPermitsResponse.FromString,
                 _registered_method=True)
 
 
@@ -77,8 +132,9 @@ class AuthServiceServicer:
     """
 
     def Authenticate(self, request, context):
-        """Exchange an API key for a caller token. The one RPC that needs no token.
+        """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
+        A key that may not ask now has its token all the same; permits.granted is 0 then.
         Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -95,6 +151,16 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateTenant(self, request, context):
+        """Change a tenant's tier. Needs scope operator.
+
+        Effective for new requests within 5 s; tasks that were accepted keep their limits.
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED (as CreateTenant).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTenants(self, request, context):
         """List all tenants by name. Needs scope operator.
 
@@ -104,12 +170,30 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTenant(self, request, context):
+        """Read one tenant. Needs scope keys:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateKey(self, request, context):
         """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
-        scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
-        was revoked meanwhile).
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant, user), PERMISSION_DENIED (insufficient_scope, also
+        for scopes that the caller lacks; permission_denied for what the caller may not give: a live key by a test key, a
+        wider allow-list, a user of a higher role), UNAUTHENTICATED (the key was revoked meanwhile).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetKey(self, request, context):
+        """Read one key. Needs scope keys:read, for another tenant's key operator.
+
+        Errors: NOT_FOUND, PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,14 +212,92 @@ class AuthServiceServicer:
         """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
         tenant's key, and for an operator key, operator.
 
-        Errors: NOT_FOUND, PERMISSION_DENIED.
+        Errors: NOT_FOUND, PERMISSION_DENIED (also for a test key that names a live one).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
+        one stays good for overlap_seconds, then it is refused. Needs scope keys:write, for another tenant's key operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
+        rotated before), PERMISSION_DENIED (also for a key that the caller could not make, and for an operator key, which
+        only the installation makes), UNAUTHENTICATED (as CreateKey).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUser(self, request, context):
+        """Add a person to a tenant. Needs scope users:write, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the address is taken), NOT_FOUND (tenant),
+        PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (the key was revoked meanwhile).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsers(self, request, context):
+        """List a tenant's people by number. Needs scope users:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateUser(self, request, context):
+        """Change a person's role; their keys can do no more than the role within 5 s. To make somebody owner makes the owner
+        an admin. Needs scope users:write, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: a tenant keeps an owner),
+        PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (as CreateUser).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveUser(self, request, context):
+        """Remove a person and revoke their keys. Needs what UpdateUser needs.
+
+        Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: the owner cannot be removed), PERMISSION_DENIED, UNAUTHENTICATED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAudit(self, request, context):
+        """Read the audit log, newest first. Needs scope audit:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """What the caller's tenant used in a month.
+        """What the caller's tenant used in a month, and what it may use.
+
+        Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsage(self, request, context):
+        """What the caller's tenant used day by day.
+
+        Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReturnPermits(self, request, context):
+        """Give back permits that lapsed unused. For the gateway alone.
 
         Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
         """
@@ -156,15 +318,30 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateTenantRequest.FromString,
                     response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateTenantResponse.SerializeToString,
             ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateTenantResponse.SerializeToString,
+            ),
             'ListTenants': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTenants,
                     request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListTenantsRequest.FromString,
                     response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListTenantsResponse.SerializeToString,
             ),
+            'GetTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenant,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantResponse.SerializeToString,
+            ),
             'CreateKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateKey,
                     request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyRequest.FromString,
                     response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyResponse.SerializeToString,
+            ),
+            'GetKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKey,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyResponse.SerializeToString,
             ),
             'ListKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ListKeys,
@@ -176,10 +353,50 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RevokeKeyRequest.FromString,
                     response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RevokeKeyResponse.SerializeToString,
             ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'CreateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUser,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersResponse.SerializeToString,
+            ),
+            'UpdateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateUser,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateUserRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateUserResponse.SerializeToString,
+            ),
+            'RemoveUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveUser,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RemoveUserRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.RemoveUserResponse.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListAuditRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListAuditResponse.SerializeToString,
+            ),
             'GetUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUsage,
                     request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetUsageRequest.FromString,
                     response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'ListUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsage,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsageRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsageResponse.SerializeToString,
+            ),
+            'ReturnPermits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReturnPermits,
+                    request_deserializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ReturnPermitsRequest.FromString,
+                    response_serializer=pawl_dot_auth_dot_v1_dot_auth__service__pb2.ReturnPermitsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -248,6 +465,33 @@ class AuthService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/UpdateTenant',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateTenantRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListTenants(request,
             target,
             options=(),
@@ -275,6 +519,33 @@ class AuthService:
             _registered_method=True)
 
     @staticmethod
+    def GetTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/GetTenant',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateKey(request,
             target,
             options=(),
@@ -291,6 +562,33 @@ class AuthService:
             '/pawl.auth.v1.AuthService/CreateKey',
             pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyRequest.SerializeToString,
             pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/GetKey',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -356,6 +654,168 @@ class AuthService:
             _registered_method=True)
 
     @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/RotateKey',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/CreateUser',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/ListUsers',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/UpdateUser',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateUserRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.UpdateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/RemoveUser',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.RemoveUserRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.RemoveUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/ListAudit',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListAuditRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetUsage(request,
             target,
             options=(),
@@ -372,6 +832,60 @@ class AuthService:
             '/pawl.auth.v1.AuthService/GetUsage',
             pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetUsageRequest.SerializeToString,
             pawl_dot_auth_dot_v1_dot_auth__service__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/ListUsage',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsageRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.ListUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReturnPermits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.auth.v1.AuthService/ReturnPermits',
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.ReturnPermitsRequest.SerializeToString,
+            pawl_dot_auth_dot_v1_dot_auth__service__pb2.ReturnPermitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,8 +34,9 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     Authenticate: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.AuthenticateRequest, _auth_service_pb2.AuthenticateResponse]
-    """Exchange an API key for a caller token. The one RPC that needs no token.
+    """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
+    A key that may not ask now has its token all the same; permits.granted is 0 then.
     Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
     """
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateTenantRequest, _auth_service_pb2.CreateTenantResponse]
@@ -44,17 +45,33 @@ class AuthServiceStub:
     Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
     UNAUTHENTICATED (the key was revoked meanwhile).
     """
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.UpdateTenantRequest, _auth_service_pb2.UpdateTenantResponse]
+    """Change a tenant's tier. Needs scope operator.
+
+    Effective for new requests within 5 s; tasks that were accepted keep their limits.
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED (as CreateTenant).
+    """
     ListTenants: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListTenantsRequest, _auth_service_pb2.ListTenantsResponse]
     """List all tenants by name. Needs scope operator.
 
     Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), PERMISSION_DENIED.
     """
+    GetTenant: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetTenantRequest, _auth_service_pb2.GetTenantResponse]
+    """Read one tenant. Needs scope keys:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED.
+    """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateKeyRequest, _auth_service_pb2.CreateKeyResponse]
     """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
-    scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
-    was revoked meanwhile).
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant, user), PERMISSION_DENIED (insufficient_scope, also
+    for scopes that the caller lacks; permission_denied for what the caller may not give: a live key by a test key, a
+    wider allow-list, a user of a higher role), UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    GetKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetKeyRequest, _auth_service_pb2.GetKeyResponse]
+    """Read one key. Needs scope keys:read, for another tenant's key operator.
+
+    Errors: NOT_FOUND, PERMISSION_DENIED.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListKeysRequest, _auth_service_pb2.ListKeysResponse]
     """List a tenant's keys, newest first, revoked ones included. Needs scope keys:read, for another tenant operator.
@@ -65,10 +82,56 @@ class AuthServiceStub:
     """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
     tenant's key, and for an operator key, operator.
 
-    Errors: NOT_FOUND, PERMISSION_DENIED.
+    Errors: NOT_FOUND, PERMISSION_DENIED (also for a test key that names a live one).
+    """
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]
+    """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
+    one stays good for overlap_seconds, then it is refused. Needs scope keys:write, for another tenant's key operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
+    rotated before), PERMISSION_DENIED (also for a key that the caller could not make, and for an operator key, which
+    only the installation makes), UNAUTHENTICATED (as CreateKey).
+    """
+    CreateUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_service_pb2.CreateUserResponse]
+    """Add a person to a tenant. Needs scope users:write, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the address is taken), NOT_FOUND (tenant),
+    PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    ListUsers: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]
+    """List a tenant's people by number. Needs scope users:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+    """
+    UpdateUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.UpdateUserRequest, _auth_service_pb2.UpdateUserResponse]
+    """Change a person's role; their keys can do no more than the role within 5 s. To make somebody owner makes the owner
+    an admin. Needs scope users:write, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: a tenant keeps an owner),
+    PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (as CreateUser).
+    """
+    RemoveUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RemoveUserRequest, _auth_service_pb2.RemoveUserResponse]
+    """Remove a person and revoke their keys. Needs what UpdateUser needs.
+
+    Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: the owner cannot be removed), PERMISSION_DENIED, UNAUTHENTICATED.
+    """
+    ListAudit: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListAuditRequest, _auth_service_pb2.ListAuditResponse]
+    """Read the audit log, newest first. Needs scope audit:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
     """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetUsageRequest, _auth_service_pb2.GetUsageResponse]
-    """What the caller's tenant used in a month.
+    """What the caller's tenant used in a month, and what it may use.
+
+    Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    ListUsage: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsageRequest, _auth_service_pb2.ListUsageResponse]
+    """What the caller's tenant used day by day.
+
+    Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    ReturnPermits: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ReturnPermitsRequest, _auth_service_pb2.ReturnPermitsResponse]
+    """Give back permits that lapsed unused. For the gateway alone.
 
     Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
     """
@@ -79,8 +142,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Authenticate: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.AuthenticateRequest, _auth_service_pb2.AuthenticateResponse]  # type: ignore[assignment]
-    """Exchange an API key for a caller token. The one RPC that needs no token.
+    """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
+    A key that may not ask now has its token all the same; permits.granted is 0 then.
     Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
     """
     CreateTenant: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateTenantRequest, _auth_service_pb2.CreateTenantResponse]  # type: ignore[assignment]
@@ -89,17 +153,33 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the name is taken), PERMISSION_DENIED,
     UNAUTHENTICATED (the key was revoked meanwhile).
     """
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.UpdateTenantRequest, _auth_service_pb2.UpdateTenantResponse]  # type: ignore[assignment]
+    """Change a tenant's tier. Needs scope operator.
+
+    Effective for new requests within 5 s; tasks that were accepted keep their limits.
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED (as CreateTenant).
+    """
     ListTenants: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListTenantsRequest, _auth_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """List all tenants by name. Needs scope operator.
 
     Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), PERMISSION_DENIED.
     """
+    GetTenant: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetTenantRequest, _auth_service_pb2.GetTenantResponse]  # type: ignore[assignment]
+    """Read one tenant. Needs scope keys:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED.
+    """
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateKeyRequest, _auth_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
-    scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
-    was revoked meanwhile).
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant, user), PERMISSION_DENIED (insufficient_scope, also
+    for scopes that the caller lacks; permission_denied for what the caller may not give: a live key by a test key, a
+    wider allow-list, a user of a higher role), UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    GetKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetKeyRequest, _auth_service_pb2.GetKeyResponse]  # type: ignore[assignment]
+    """Read one key. Needs scope keys:read, for another tenant's key operator.
+
+    Errors: NOT_FOUND, PERMISSION_DENIED.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListKeysRequest, _auth_service_pb2.ListKeysResponse]  # type: ignore[assignment]
     """List a tenant's keys, newest first, revoked ones included. Needs scope keys:read, for another tenant operator.
@@ -110,10 +190,56 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
     tenant's key, and for an operator key, operator.
 
-    Errors: NOT_FOUND, PERMISSION_DENIED.
+    Errors: NOT_FOUND, PERMISSION_DENIED (also for a test key that names a live one).
+    """
+    RotateKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
+    one stays good for overlap_seconds, then it is refused. Needs scope keys:write, for another tenant's key operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
+    rotated before), PERMISSION_DENIED (also for a key that the caller could not make, and for an operator key, which
+    only the installation makes), UNAUTHENTICATED (as CreateKey).
+    """
+    CreateUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_service_pb2.CreateUserResponse]  # type: ignore[assignment]
+    """Add a person to a tenant. Needs scope users:write, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the address is taken), NOT_FOUND (tenant),
+    PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (the key was revoked meanwhile).
+    """
+    ListUsers: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]  # type: ignore[assignment]
+    """List a tenant's people by number. Needs scope users:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+    """
+    UpdateUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.UpdateUserRequest, _auth_service_pb2.UpdateUserResponse]  # type: ignore[assignment]
+    """Change a person's role; their keys can do no more than the role within 5 s. To make somebody owner makes the owner
+    an admin. Needs scope users:write, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: a tenant keeps an owner),
+    PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (as CreateUser).
+    """
+    RemoveUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RemoveUserRequest, _auth_service_pb2.RemoveUserResponse]  # type: ignore[assignment]
+    """Remove a person and revoke their keys. Needs what UpdateUser needs.
+
+    Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: the owner cannot be removed), PERMISSION_DENIED, UNAUTHENTICATED.
+    """
+    ListAudit: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListAuditRequest, _auth_service_pb2.ListAuditResponse]  # type: ignore[assignment]
+    """Read the audit log, newest first. Needs scope audit:read, for another tenant operator.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetUsageRequest, _auth_service_pb2.GetUsageResponse]  # type: ignore[assignment]
-    """What the caller's tenant used in a month.
+    """What the caller's tenant used in a month, and what it may use.
+
+    Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    ListUsage: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsageRequest, _auth_service_pb2.ListUsageResponse]  # type: ignore[assignment]
+    """What the caller's tenant used day by day.
+
+    Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+    """
+    ReturnPermits: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ReturnPermitsRequest, _auth_service_pb2.ReturnPermitsResponse]  # type: ignore[assignment]
+    """Give back permits that lapsed unused. For the gateway alone.
 
     Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
     """
@@ -127,8 +253,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.AuthenticateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.AuthenticateResponse, _abc.Awaitable[_auth_service_pb2.AuthenticateResponse]]:
-        """Exchange an API key for a caller token. The one RPC that needs no token.
+        """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
+        A key that may not ask now has its token all the same; permits.granted is 0 then.
         Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
         """
 
@@ -145,6 +272,18 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _auth_service_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.UpdateTenantResponse, _abc.Awaitable[_auth_service_pb2.UpdateTenantResponse]]:
+        """Change a tenant's tier. Needs scope operator.
+
+        Effective for new requests within 5 s; tasks that were accepted keep their limits.
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED (as CreateTenant).
+        """
+
+    @_abc_1.abstractmethod
     def ListTenants(
         self,
         request: _auth_service_pb2.ListTenantsRequest,
@@ -156,6 +295,17 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetTenant(
+        self,
+        request: _auth_service_pb2.GetTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.GetTenantResponse, _abc.Awaitable[_auth_service_pb2.GetTenantResponse]]:
+        """Read one tenant. Needs scope keys:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
     def CreateKey(
         self,
         request: _auth_service_pb2.CreateKeyRequest,
@@ -163,9 +313,20 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_service_pb2.CreateKeyResponse, _abc.Awaitable[_auth_service_pb2.CreateKeyResponse]]:
         """Make a key; the answer is the only place where its secret is ever shown. Needs scope keys:write, for another tenant operator.
 
-        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED (insufficient_scope, also for
-        scopes that the caller lacks; permission_denied for a test key that asks for a live one), UNAUTHENTICATED (the key
-        was revoked meanwhile).
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND (tenant, user), PERMISSION_DENIED (insufficient_scope, also
+        for scopes that the caller lacks; permission_denied for what the caller may not give: a live key by a test key, a
+        wider allow-list, a user of a higher role), UNAUTHENTICATED (the key was revoked meanwhile).
+        """
+
+    @_abc_1.abstractmethod
+    def GetKey(
+        self,
+        request: _auth_service_pb2.GetKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.GetKeyResponse, _abc.Awaitable[_auth_service_pb2.GetKeyResponse]]:
+        """Read one key. Needs scope keys:read, for another tenant's key operator.
+
+        Errors: NOT_FOUND, PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod
@@ -188,7 +349,79 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revoke a key for good; refused everywhere within 5 s. Revoking it again changes nothing. Needs scope keys:write; for another
         tenant's key, and for an operator key, operator.
 
-        Errors: NOT_FOUND, PERMISSION_DENIED.
+        Errors: NOT_FOUND, PERMISSION_DENIED (also for a test key that names a live one).
+        """
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _auth_service_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.RotateKeyResponse, _abc.Awaitable[_auth_service_pb2.RotateKeyResponse]]:
+        """Make a key that takes another's place: same name, mode, scopes, allow-lists and user, its end not earlier. The old
+        one stays good for overlap_seconds, then it is refused. Needs scope keys:write, for another tenant's key operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: it is revoked, expired or was
+        rotated before), PERMISSION_DENIED (also for a key that the caller could not make, and for an operator key, which
+        only the installation makes), UNAUTHENTICATED (as CreateKey).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateUser(
+        self,
+        request: _auth_service_pb2.CreateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.CreateUserResponse, _abc.Awaitable[_auth_service_pb2.CreateUserResponse]]:
+        """Add a person to a tenant. Needs scope users:write, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), ALREADY_EXISTS (the address is taken), NOT_FOUND (tenant),
+        PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (the key was revoked meanwhile).
+        """
+
+    @_abc_1.abstractmethod
+    def ListUsers(
+        self,
+        request: _auth_service_pb2.ListUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ListUsersResponse, _abc.Awaitable[_auth_service_pb2.ListUsersResponse]]:
+        """List a tenant's people by number. Needs scope users:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateUser(
+        self,
+        request: _auth_service_pb2.UpdateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.UpdateUserResponse, _abc.Awaitable[_auth_service_pb2.UpdateUserResponse]]:
+        """Change a person's role; their keys can do no more than the role within 5 s. To make somebody owner makes the owner
+        an admin. Needs scope users:write, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (validation_failed), NOT_FOUND, FAILED_PRECONDITION (conflict: a tenant keeps an owner),
+        PERMISSION_DENIED (also for a role above the caller's), UNAUTHENTICATED (as CreateUser).
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveUser(
+        self,
+        request: _auth_service_pb2.RemoveUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.RemoveUserResponse, _abc.Awaitable[_auth_service_pb2.RemoveUserResponse]]:
+        """Remove a person and revoke their keys. Needs what UpdateUser needs.
+
+        Errors: NOT_FOUND, FAILED_PRECONDITION (conflict: the owner cannot be removed), PERMISSION_DENIED, UNAUTHENTICATED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _auth_service_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ListAuditResponse, _abc.Awaitable[_auth_service_pb2.ListAuditResponse]]:
+        """Read the audit log, newest first. Needs scope audit:read, for another tenant operator.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), NOT_FOUND (tenant), PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod
@@ -197,7 +430,29 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.GetUsageResponse, _abc.Awaitable[_auth_service_pb2.GetUsageResponse]]:
-        """What the caller's tenant used in a month.
+        """What the caller's tenant used in a month, and what it may use.
+
+        Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+        """
+
+    @_abc_1.abstractmethod
+    def ListUsage(
+        self,
+        request: _auth_service_pb2.ListUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ListUsageResponse, _abc.Awaitable[_auth_service_pb2.ListUsageResponse]]:
+        """What the caller's tenant used day by day.
+
+        Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
+        """
+
+    @_abc_1.abstractmethod
+    def ReturnPermits(
+        self,
+        request: _auth_service_pb2.ReturnPermitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ReturnPermitsResponse, _abc.Awaitable[_auth_service_pb2.ReturnPermitsResponse]]:
+        """Give back permits that lapsed unused. For the gateway alone.
 
         Errors: INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED.
         """

@@ -36,6 +36,9 @@ class TaskEventData(_message.Message):
     FAILURE_CODE_FIELD_NUMBER: _builtins.int
     TASK_HASH_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    SANDBOX_MS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Required. The task."""
     tenant_id: _builtins.str
@@ -64,6 +67,12 @@ class TaskEventData(_message.Message):
     """Optional. Hash of the task, for the transition to a terminal state."""
     message: _builtins.str
     """Optional. What was wrong, for plan_validation_failed; words, for progress."""
+    tokens: _builtins.int
+    """Optional. Model tokens that the step used, for step_finished. Unset: none."""
+    sandbox_ms: _builtins.int
+    """Optional. Milliseconds that the step spent in a sandbox, for step_finished. Unset: none."""
+    cost_usd: _builtins.float
+    """Optional. What the step cost by the price table, in US dollars, for step_finished. Unset: nothing."""
     def __init__(
         self,
         *,
@@ -81,17 +90,24 @@ class TaskEventData(_message.Message):
         failure_code: _builtins.str | None = ...,
         task_hash: _builtins.str | None = ...,
         message: _builtins.str | None = ...,
+        tokens: _builtins.int | None = ...,
+        sandbox_ms: _builtins.int | None = ...,
+        cost_usd: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_from_state", b"_from_state", "_message", b"_message", "_status", b"_status", "_step_hash", b"_step_hash", "_step_index", b"_step_index", "_task_hash", b"_task_hash", "_tool", b"_tool", "failure_code", b"failure_code", "from_state", b"from_state", "message", b"message", "status", b"status", "step_hash", b"step_hash", "step_index", b"step_index", "task_hash", b"task_hash", "tool", b"tool"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "_failure_code", b"_failure_code", "_from_state", b"_from_state", "_message", b"_message", "_sandbox_ms", b"_sandbox_ms", "_status", b"_status", "_step_hash", b"_step_hash", "_step_index", b"_step_index", "_task_hash", b"_task_hash", "_tokens", b"_tokens", "_tool", b"_tool", "cost_usd", b"cost_usd", "failure_code", b"failure_code", "from_state", b"from_state", "message", b"message", "sandbox_ms", b"sandbox_ms", "status", b"status", "step_hash", b"step_hash", "step_index", b"step_index", "task_hash", b"task_hash", "tokens", b"tokens", "tool", b"tool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_from_state", b"_from_state", "_message", b"_message", "_status", b"_status", "_step_hash", b"_step_hash", "_step_index", b"_step_index", "_task_hash", b"_task_hash", "_tool", b"_tool", "at", b"at", "failure_code", b"failure_code", "from_state", b"from_state", "message", b"message", "mode", b"mode", "seq", b"seq", "status", b"status", "step_hash", b"step_hash", "step_index", b"step_index", "task_hash", b"task_hash", "task_id", b"task_id", "tenant_id", b"tenant_id", "to_state", b"to_state", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "_failure_code", b"_failure_code", "_from_state", b"_from_state", "_message", b"_message", "_sandbox_ms", b"_sandbox_ms", "_status", b"_status", "_step_hash", b"_step_hash", "_step_index", b"_step_index", "_task_hash", b"_task_hash", "_tokens", b"_tokens", "_tool", b"_tool", "at", b"at", "cost_usd", b"cost_usd", "failure_code", b"failure_code", "from_state", b"from_state", "message", b"message", "mode", b"mode", "sandbox_ms", b"sandbox_ms", "seq", b"seq", "status", b"status", "step_hash", b"step_hash", "step_index", b"step_index", "task_hash", b"task_hash", "task_id", b"task_id", "tenant_id", b"tenant_id", "to_state", b"to_state", "tokens", b"tokens", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost_usd: _TypeAlias = _typing.Literal["cost_usd"]  # noqa: Y015
+    _WhichOneofArgType__cost_usd: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd"]  # noqa: Y015
     _WhichOneofReturnType__failure_code: _TypeAlias = _typing.Literal["failure_code"]  # noqa: Y015
     _WhichOneofArgType__failure_code: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code"]  # noqa: Y015
     _WhichOneofReturnType__from_state: _TypeAlias = _typing.Literal["from_state"]  # noqa: Y015
     _WhichOneofArgType__from_state: _TypeAlias = _typing.Literal["_from_state", b"_from_state"]  # noqa: Y015
     _WhichOneofReturnType__message: _TypeAlias = _typing.Literal["message"]  # noqa: Y015
     _WhichOneofArgType__message: _TypeAlias = _typing.Literal["_message", b"_message"]  # noqa: Y015
+    _WhichOneofReturnType__sandbox_ms: _TypeAlias = _typing.Literal["sandbox_ms"]  # noqa: Y015
+    _WhichOneofArgType__sandbox_ms: _TypeAlias = _typing.Literal["_sandbox_ms", b"_sandbox_ms"]  # noqa: Y015
     _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
     _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
     _WhichOneofReturnType__step_hash: _TypeAlias = _typing.Literal["step_hash"]  # noqa: Y015
@@ -100,14 +116,20 @@ class TaskEventData(_message.Message):
     _WhichOneofArgType__step_index: _TypeAlias = _typing.Literal["_step_index", b"_step_index"]  # noqa: Y015
     _WhichOneofReturnType__task_hash: _TypeAlias = _typing.Literal["task_hash"]  # noqa: Y015
     _WhichOneofArgType__task_hash: _TypeAlias = _typing.Literal["_task_hash", b"_task_hash"]  # noqa: Y015
+    _WhichOneofReturnType__tokens: _TypeAlias = _typing.Literal["tokens"]  # noqa: Y015
+    _WhichOneofArgType__tokens: _TypeAlias = _typing.Literal["_tokens", b"_tokens"]  # noqa: Y015
     _WhichOneofReturnType__tool: _TypeAlias = _typing.Literal["tool"]  # noqa: Y015
     _WhichOneofArgType__tool: _TypeAlias = _typing.Literal["_tool", b"_tool"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd) -> _WhichOneofReturnType__cost_usd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_code) -> _WhichOneofReturnType__failure_code | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__from_state) -> _WhichOneofReturnType__from_state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__message) -> _WhichOneofReturnType__message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sandbox_ms) -> _WhichOneofReturnType__sandbox_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
     @_typing.overload
@@ -116,6 +138,8 @@ class TaskEventData(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step_index) -> _WhichOneofReturnType__step_index | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__task_hash) -> _WhichOneofReturnType__task_hash | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens) -> _WhichOneofReturnType__tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tool) -> _WhichOneofReturnType__tool | None: ...
 

@@ -28,7 +28,7 @@ from libs.pb.pawl.scheduler.v1 import task_pb2 as pawl_dot_scheduler_dot_v1_dot_
 from libs.pb.pawl.scheduler.v1 import trace_pb2 as pawl_dot_scheduler_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)pawl/scheduler/v1/scheduler_service.proto\x12\x11pawl.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pawl/plan/v1/plan.proto\x1a\x1cpawl/scheduler/v1/task.proto\x1a\x1dpawl/scheduler/v1/trace.proto\"\xcc\x02\n\x11SubmitTaskRequest\x12\x17\n\x0ftask_input_json\x18\x01 \x01(\t\x12\x16\n\tplan_json\x18\x02 \x01(\tH\x00\x88\x01\x01\x12#\n\x05\x61sked\x18\x03 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x1c\n\x0fidempotency_key\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x13request_fingerprint\x18\x06 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x07 \x01(\x01\x12\x30\n\x0cscheduled_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05\x61gent\x18\t \x01(\x0b\x32\x1b.pawl.scheduler.v1.AgentRefB\x0c\n\n_plan_jsonB\x12\n\x10_idempotency_key\"X\n\x08\x41gentRef\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12!\n\x14max_concurrent_tasks\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x17\n\x15_max_concurrent_tasks\"M\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xb6\x01\n\x11ReplayTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12+\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.pawl.scheduler.v1.ReplayMode\x12\x1c\n\x0fidempotency_key\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x13request_fingerprint\x18\x04 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x05 \x01(\x01\x42\x12\n\x10_idempotency_key\"M\n\x12ReplayTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"7\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x02 \x01(\x01\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\";\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\"\"\n\x0fGetTraceRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\">\n\x10GetTraceResponse\x12*\n\x04page\x18\x01 \x01(\x0b\x32\x1c.pawl.scheduler.v1.TracePage\"y\n\x12WatchEventsRequest\x12\x14\n\x07task_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tafter_seq\x18\x02 \x01(\x05\x12\x1b\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_task_idB\x11\n\x0f_after_position\"C\n\x13WatchEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.pawl.scheduler.v1.TaskEvent\"Q\n\x16RepublishEventsRequest\x12\x11\n\x07task_id\x18\x01 \x01(\tH\x00\x12\x1b\n\x11\x66rom_dead_letters\x18\x02 \x01(\x08H\x00\x42\x07\n\x05which\"S\n\x17RepublishEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x01(\x03\x12\x0f\n\x07letters\x18\x02 \x01(\x03\x12\x17\n\x0funknown_letters\x18\x03 \x01(\x03\x32\x96\x05\n\x10SchedulerService\x12Y\n\nSubmitTask\x12$.pawl.scheduler.v1.SubmitTaskRequest\x1a%.pawl.scheduler.v1.SubmitTaskResponse\x12Y\n\nReplayTask\x12$.pawl.scheduler.v1.ReplayTaskRequest\x1a%.pawl.scheduler.v1.ReplayTaskResponse\x12P\n\x07GetTask\x12!.pawl.scheduler.v1.GetTaskRequest\x1a\".pawl.scheduler.v1.GetTaskResponse\x12Y\n\nCancelTask\x12$.pawl.scheduler.v1.CancelTaskRequest\x1a%.pawl.scheduler.v1.CancelTaskResponse\x12U\n\x08GetTrace\x12\".pawl.scheduler.v1.GetTraceRequest\x1a#.pawl.scheduler.v1.GetTraceResponse0\x01\x12^\n\x0bWatchEvents\x12%.pawl.scheduler.v1.WatchEventsRequest\x1a&.pawl.scheduler.v1.WatchEventsResponse0\x01\x12h\n\x0fRepublishEvents\x12).pawl.scheduler.v1.RepublishEventsRequest\x1a*.pawl.scheduler.v1.RepublishEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)pawl/scheduler/v1/scheduler_service.proto\x12\x11pawl.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pawl/plan/v1/plan.proto\x1a\x1cpawl/scheduler/v1/task.proto\x1a\x1dpawl/scheduler/v1/trace.proto\"\xcc\x02\n\x11SubmitTaskRequest\x12\x17\n\x0ftask_input_json\x18\x01 \x01(\t\x12\x16\n\tplan_json\x18\x02 \x01(\tH\x00\x88\x01\x01\x12#\n\x05\x61sked\x18\x03 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x1c\n\x0fidempotency_key\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x13request_fingerprint\x18\x06 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x07 \x01(\x01\x12\x30\n\x0cscheduled_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05\x61gent\x18\t \x01(\x0b\x32\x1b.pawl.scheduler.v1.AgentRefB\x0c\n\n_plan_jsonB\x12\n\x10_idempotency_key\"X\n\x08\x41gentRef\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12!\n\x14max_concurrent_tasks\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x17\n\x15_max_concurrent_tasks\"M\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\x98\x01\n\x12SubmitTasksRequest\x12\x33\n\x05tasks\x18\x01 \x03(\x0b\x32$.pawl.scheduler.v1.SubmitTaskRequest\x12\x1c\n\x0fidempotency_key\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x13request_fingerprint\x18\x03 \x01(\tB\x12\n\x10_idempotency_key\"O\n\x13SubmitTasksResponse\x12&\n\x05tasks\x18\x01 \x03(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xb5\x02\n\x10ListTasksRequest\x12,\n\x06states\x18\x01 \x03(\x0e\x32\x1c.pawl.scheduler.v1.TaskState\x12\x30\n\x0c\x63reated_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x08\x61gent_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x11replay_of_task_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x0c\n\x04mode\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\tB\x0b\n\t_agent_idB\x14\n\x12_replay_of_task_id\"T\n\x11ListTasksResponse\x12&\n\x05tasks\x18\x01 \x03(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x13\n\x11\x43ountTasksRequest\"6\n\x12\x43ountTasksResponse\x12\x0f\n\x07waiting\x18\x01 \x01(\x03\x12\x0f\n\x07running\x18\x02 \x01(\x03\"\xb6\x01\n\x11ReplayTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12+\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.pawl.scheduler.v1.ReplayMode\x12\x1c\n\x0fidempotency_key\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x13request_fingerprint\x18\x04 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x05 \x01(\x01\x42\x12\n\x10_idempotency_key\"M\n\x12ReplayTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"7\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x02 \x01(\x01\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\";\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\"\"\n\x0fGetTraceRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\">\n\x10GetTraceResponse\x12*\n\x04page\x18\x01 \x01(\x0b\x32\x1c.pawl.scheduler.v1.TracePage\"y\n\x12WatchEventsRequest\x12\x14\n\x07task_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tafter_seq\x18\x02 \x01(\x05\x12\x1b\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_task_idB\x11\n\x0f_after_position\"C\n\x13WatchEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.pawl.scheduler.v1.TaskEvent\"Q\n\x16RepublishEventsRequest\x12\x11\n\x07task_id\x18\x01 \x01(\tH\x00\x12\x1b\n\x11\x66rom_dead_letters\x18\x02 \x01(\x08H\x00\x42\x07\n\x05which\"S\n\x17RepublishEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x01(\x03\x12\x0f\n\x07letters\x18\x02 \x01(\x03\x12\x17\n\x0funknown_letters\x18\x03 \x01(\x03\x32\xa7\x07\n\x10SchedulerService\x12Y\n\nSubmitTask\x12$.pawl.scheduler.v1.SubmitTaskRequest\x1a%.pawl.scheduler.v1.SubmitTaskResponse\x12Y\n\nReplayTask\x12$.pawl.scheduler.v1.ReplayTaskRequest\x1a%.pawl.scheduler.v1.ReplayTaskResponse\x12\\\n\x0bSubmitTasks\x12%.pawl.scheduler.v1.SubmitTasksRequest\x1a&.pawl.scheduler.v1.SubmitTasksResponse\x12V\n\tListTasks\x12#.pawl.scheduler.v1.ListTasksRequest\x1a$.pawl.scheduler.v1.ListTasksResponse\x12Y\n\nCountTasks\x12$.pawl.scheduler.v1.CountTasksRequest\x1a%.pawl.scheduler.v1.CountTasksResponse\x12P\n\x07GetTask\x12!.pawl.scheduler.v1.GetTaskRequest\x1a\".pawl.scheduler.v1.GetTaskResponse\x12Y\n\nCancelTask\x12$.pawl.scheduler.v1.CancelTaskRequest\x1a%.pawl.scheduler.v1.CancelTaskResponse\x12U\n\x08GetTrace\x12\".pawl.scheduler.v1.GetTraceRequest\x1a#.pawl.scheduler.v1.GetTraceResponse0\x01\x12^\n\x0bWatchEvents\x12%.pawl.scheduler.v1.WatchEventsRequest\x1a&.pawl.scheduler.v1.WatchEventsResponse0\x01\x12h\n\x0fRepublishEvents\x12).pawl.scheduler.v1.RepublishEventsRequest\x1a*.pawl.scheduler.v1.RepublishEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,30 +41,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTREF']._serialized_end=606
   _globals['_SUBMITTASKRESPONSE']._serialized_start=608
   _globals['_SUBMITTASKRESPONSE']._serialized_end=685
-  _globals['_REPLAYTASKREQUEST']._serialized_start=688
-  _globals['_REPLAYTASKREQUEST']._serialized_end=870
-  _globals['_REPLAYTASKRESPONSE']._serialized_start=872
-  _globals['_REPLAYTASKRESPONSE']._serialized_end=949
-  _globals['_GETTASKREQUEST']._serialized_start=951
-  _globals['_GETTASKREQUEST']._serialized_end=1006
-  _globals['_GETTASKRESPONSE']._serialized_start=1008
-  _globals['_GETTASKRESPONSE']._serialized_end=1064
-  _globals['_CANCELTASKREQUEST']._serialized_start=1066
-  _globals['_CANCELTASKREQUEST']._serialized_end=1102
-  _globals['_CANCELTASKRESPONSE']._serialized_start=1104
-  _globals['_CANCELTASKRESPONSE']._serialized_end=1163
-  _globals['_GETTRACEREQUEST']._serialized_start=1165
-  _globals['_GETTRACEREQUEST']._serialized_end=1199
-  _globals['_GETTRACERESPONSE']._serialized_start=1201
-  _globals['_GETTRACERESPONSE']._serialized_end=1263
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=1265
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1386
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1388
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1455
-  _globals['_REPUBLISHEVENTSREQUEST']._serialized_start=1457
-  _globals['_REPUBLISHEVENTSREQUEST']._serialized_end=1538
-  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_start=1540
-  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_end=1623
-  _globals['_SCHEDULERSERVICE']._serialized_start=1626
-  _globals['_SCHEDULERSERVICE']._serialized_end=2288
+  _globals['_SUBMITTASKSREQUEST']._serialized_start=688
+  _globals['_SUBMITTASKSREQUEST']._serialized_end=840
+  _globals['_SUBMITTASKSRESPONSE']._serialized_start=842
+  _globals['_SUBMITTASKSRESPONSE']._serialized_end=921
+  _globals['_LISTTASKSREQUEST']._serialized_start=924
+  _globals['_LISTTASKSREQUEST']._serialized_end=1233
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1235
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1319
+  _globals['_COUNTTASKSREQUEST']._serialized_start=1321
+  _globals['_COUNTTASKSREQUEST']._serialized_end=1340
+  _globals['_COUNTTASKSRESPONSE']._serialized_start=1342
+  _globals['_COUNTTASKSRESPONSE']._serialized_end=1396
+  _globals['_REPLAYTASKREQUEST']._serialized_start=1399
+  _globals['_REPLAYTASKREQUEST']._serialized_end=1581
+  _globals['_REPLAYTASKRESPONSE']._serialized_start=1583
+  _globals['_REPLAYTASKRESPONSE']._serialized_end=1660
+  _globals['_GETTASKREQUEST']._serialized_start=1662
+  _globals['_GETTASKREQUEST']._serialized_end=1717
+  _globals['_GETTASKRESPONSE']._serialized_start=1719
+  _globals['_GETTASKRESPONSE']._serialized_end=1775
+  _globals['_CANCELTASKREQUEST']._serialized_start=1777
+  _globals['_CANCELTASKREQUEST']._serialized_end=1813
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1815
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1874
+  _globals['_GETTRACEREQUEST']._serialized_start=1876
+  _globals['_GETTRACEREQUEST']._serialized_end=1910
+  _globals['_GETTRACERESPONSE']._serialized_start=1912
+  _globals['_GETTRACERESPONSE']._serialized_end=1974
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1976
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=2097
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=2099
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=2166
+  _globals['_REPUBLISHEVENTSREQUEST']._serialized_start=2168
+  _globals['_REPUBLISHEVENTSREQUEST']._serialized_end=2249
+  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_start=2251
+  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_end=2334
+  _globals['_SCHEDULERSERVICE']._serialized_start=2337
+  _globals['_SCHEDULERSERVICE']._serialized_end=3272
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,8 @@ if _version_not_supported:
 class SchedulerServiceStub:
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     def __init__(self, channel):
@@ -46,6 +47,21 @@ class SchedulerServiceStub:
                 '/pawl.scheduler.v1.SchedulerService/ReplayTask',
                 request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.SerializeToString,
                 response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.FromString,
+                _registered_method=True)
+        self.SubmitTasks = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/SubmitTasks',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksResponse.FromString,
+                _registered_method=True)
+        self.ListTasks = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/ListTasks',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksResponse.FromString,
+                _registered_method=True)
+        self.CountTasks = channel.unary_unary(
+                '/pawl.scheduler.v1.SchedulerService/CountTasks',
+                request_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksRequest.SerializeToString,
+                response_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksResponse.FromString,
                 _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/pawl.scheduler.v1.SchedulerService/GetTask',
@@ -77,7 +93,8 @@ class SchedulerServiceStub:
 class SchedulerServiceServicer:
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     def SubmitTask(self, request, context):
@@ -85,7 +102,8 @@ class SchedulerServiceServicer:
 
         A refused task leaves nothing behind. A task that nobody can plan is stored as failed.
         Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
-        (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
+        (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope; permission_denied: the key is
+        bound to other agents, or to definitions, of which this task is none), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +117,35 @@ class SchedulerServiceServicer:
         tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
         the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
         validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read and tasks:write), UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitTasks(self, request, context):
+        """Store several tasks and queue them: all of them, or none when one is refused; fields of errors begin with tasks[i].
+
+        At most the tier's max_tasks_per_request. Errors: as SubmitTask.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTasks(self, request, context):
+        """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
+        none of the pages that follow.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: tasks:read).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountTasks(self, request, context):
+        """Count the tenant's tasks that have not ended.
+
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,7 +182,7 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Follow events: of one task until it ends, or of the whole tenant without end.
+        """Follow events: of one task until it ends, or of all tasks that the key may see without end.
 
         Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
         (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
@@ -168,6 +215,21 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ReplayTask,
                     request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.FromString,
                     response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.SerializeToString,
+            ),
+            'SubmitTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitTasks,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksResponse.SerializeToString,
+            ),
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksResponse.SerializeToString,
+            ),
+            'CountTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTasks,
+                    request_deserializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksRequest.FromString,
+                    response_serializer=pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksResponse.SerializeToString,
             ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
@@ -205,7 +267,8 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
 class SchedulerService:
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     @staticmethod
@@ -252,6 +315,87 @@ class SchedulerService:
             '/pawl.scheduler.v1.SchedulerService/ReplayTask',
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskRequest.SerializeToString,
             pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ReplayTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/SubmitTasks',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/ListTasks',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.scheduler.v1.SchedulerService/CountTasks',
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksRequest.SerializeToString,
+            pawl_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CountTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

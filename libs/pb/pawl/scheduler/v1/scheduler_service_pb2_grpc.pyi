@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class SchedulerServiceStub:
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     @_typing.overload
@@ -41,7 +42,8 @@ class SchedulerServiceStub:
 
     A refused task leaves nothing behind. A task that nobody can plan is stored as failed.
     Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
-    (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
+    (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope; permission_denied: the key is
+    bound to other agents, or to definitions, of which this task is none), UNAVAILABLE.
     """
     ReplayTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ReplayTaskRequest, _scheduler_service_pb2.ReplayTaskResponse]
     """Make a new task with the frozen plan, input and limits of one that has ended, and queue it.
@@ -51,6 +53,23 @@ class SchedulerServiceStub:
     tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
     the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
     validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read and tasks:write), UNAVAILABLE.
+    """
+    SubmitTasks: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitTasksRequest, _scheduler_service_pb2.SubmitTasksResponse]
+    """Store several tasks and queue them: all of them, or none when one is refused; fields of errors begin with tasks[i].
+
+    At most the tier's max_tasks_per_request. Errors: as SubmitTask.
+    """
+    ListTasks: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListTasksRequest, _scheduler_service_pb2.ListTasksResponse]
+    """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
+    none of the pages that follow.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: tasks:read).
+    """
+    CountTasks: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.CountTasksRequest, _scheduler_service_pb2.CountTasksResponse]
+    """Count the tenant's tasks that have not ended.
+
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]
     """Read one task.
@@ -71,7 +90,7 @@ class SchedulerServiceStub:
     Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchEventsRequest, _scheduler_service_pb2.WatchEventsResponse]
-    """Follow events: of one task until it ends, or of the whole tenant without end.
+    """Follow events: of one task until it ends, or of all tasks that the key may see without end.
 
     Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
     (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
@@ -89,7 +108,8 @@ class SchedulerServiceStub:
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -98,7 +118,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
 
     A refused task leaves nothing behind. A task that nobody can plan is stored as failed.
     Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
-    (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
+    (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope; permission_denied: the key is
+    bound to other agents, or to definitions, of which this task is none), UNAVAILABLE.
     """
     ReplayTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ReplayTaskRequest, _scheduler_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
     """Make a new task with the frozen plan, input and limits of one that has ended, and queue it.
@@ -108,6 +129,23 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
     the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
     validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read and tasks:write), UNAVAILABLE.
+    """
+    SubmitTasks: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitTasksRequest, _scheduler_service_pb2.SubmitTasksResponse]  # type: ignore[assignment]
+    """Store several tasks and queue them: all of them, or none when one is refused; fields of errors begin with tasks[i].
+
+    At most the tier's max_tasks_per_request. Errors: as SubmitTask.
+    """
+    ListTasks: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListTasksRequest, _scheduler_service_pb2.ListTasksResponse]  # type: ignore[assignment]
+    """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
+    none of the pages that follow.
+
+    Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+    (insufficient_scope: tasks:read).
+    """
+    CountTasks: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CountTasksRequest, _scheduler_service_pb2.CountTasksResponse]  # type: ignore[assignment]
+    """Count the tenant's tasks that have not ended.
+
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetTaskRequest, _scheduler_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Read one task.
@@ -128,7 +166,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     WatchEvents: _aio.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchEventsRequest, _scheduler_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """Follow events: of one task until it ends, or of the whole tenant without end.
+    """Follow events: of one task until it ends, or of all tasks that the key may see without end.
 
     Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
     (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
@@ -145,7 +183,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Owns tasks: submit, look, follow.
 
-    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is.
+    Every RPC acts for the tenant of the caller token; another tenant's task is NOT_FOUND, as an unknown one is. To a key
+    that is bound to agents the tasks of others are NOT_FOUND too; to one that is bound to definitions, all are.
     """
 
     @_abc_1.abstractmethod
@@ -158,7 +197,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A refused task leaves nothing behind. A task that nobody can plan is stored as failed.
         Errors: INVALID_ARGUMENT and FAILED_PRECONDITION as PlannerService.BuildPlan, FAILED_PRECONDITION
-        (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope), UNAVAILABLE.
+        (idempotency_key_reused), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope; permission_denied: the key is
+        bound to other agents, or to definitions, of which this task is none), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -174,6 +214,41 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         tool of the frozen tool set is not on offer exactly; idempotency_key_reused), INVALID_ARGUMENT (limit_exceeded:
         the frozen limits are above what the tier allows now; plan_invalid: a test key may not use a tool;
         validation_failed), UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read and tasks:write), UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitTasks(
+        self,
+        request: _scheduler_service_pb2.SubmitTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.SubmitTasksResponse, _abc.Awaitable[_scheduler_service_pb2.SubmitTasksResponse]]:
+        """Store several tasks and queue them: all of them, or none when one is refused; fields of errors begin with tasks[i].
+
+        At most the tier's max_tasks_per_request. Errors: as SubmitTask.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTasks(
+        self,
+        request: _scheduler_service_pb2.ListTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.ListTasksResponse, _abc.Awaitable[_scheduler_service_pb2.ListTasksResponse]]:
+        """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
+        none of the pages that follow.
+
+        Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
+        (insufficient_scope: tasks:read).
+        """
+
+    @_abc_1.abstractmethod
+    def CountTasks(
+        self,
+        request: _scheduler_service_pb2.CountTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.CountTasksResponse, _abc.Awaitable[_scheduler_service_pb2.CountTasksResponse]]:
+        """Count the tenant's tasks that have not ended.
+
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
         """
 
     @_abc_1.abstractmethod
@@ -218,7 +293,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_service_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_scheduler_service_pb2.WatchEventsResponse]]:
-        """Follow events: of one task until it ends, or of the whole tenant without end.
+        """Follow events: of one task until it ends, or of all tasks that the key may see without end.
 
         Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
         (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).

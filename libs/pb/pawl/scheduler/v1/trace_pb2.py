@@ -28,23 +28,23 @@ from libs.pb.pawl.plan.v1 import plan_pb2 as pawl_dot_plan_dot_v1_dot_plan__pb2
 from libs.pb.pawl.scheduler.v1 import task_pb2 as pawl_dot_scheduler_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpawl/scheduler/v1/trace.proto\x12\x11pawl.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpawl/common/v1/failure.proto\x1a\x17pawl/plan/v1/plan.proto\x1a\x1cpawl/scheduler/v1/task.proto\"\xa0\x03\n\nStepRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nstep_index\x18\x02 \x01(\x05\x12#\n\x04tool\x18\x03 \x01(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12 \n\x13resolved_input_json\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0boutput_json\x18\x05 \x01(\tH\x01\x88\x01\x01\x12-\n\x06status\x18\x06 \x01(\x0e\x32\x1d.pawl.scheduler.v1.StepStatus\x12(\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x17.pawl.common.v1.Failure\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tstep_hash\x18\n \x01(\t\x12\x1c\n\x14schema_failures_json\x18\x0b \x01(\tB\x16\n\x14_resolved_input_jsonB\x0e\n\x0c_output_json\"\x93\x01\n\tTracePage\x12*\n\x04head\x18\x01 \x01(\x0b\x32\x1c.pawl.scheduler.v1.TraceHead\x12,\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1c.pawl.scheduler.v1.TaskEvent\x12,\n\x05steps\x18\x03 \x03(\x0b\x32\x1d.pawl.scheduler.v1.StepRecord\"\x86\x01\n\tTraceHead\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\'\n\x08tool_set\x18\x02 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12)\n\x06replay\x18\x03 \x01(\x0b\x32\x19.pawl.scheduler.v1.Replay\"\xa4\x01\n\x06Replay\x12\x12\n\nof_task_id\x18\x01 \x01(\t\x12+\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.pawl.scheduler.v1.ReplayMode\x12\x14\n\x07matches\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x37\n\x10\x66irst_divergence\x18\x04 \x01(\x0b\x32\x1d.pawl.scheduler.v1.DivergenceB\n\n\x08_matches\"q\n\nDivergence\x12\x17\n\nstep_index\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x15\n\roriginal_json\x18\x03 \x01(\t\x12\x15\n\rreplayed_json\x18\x04 \x01(\tB\r\n\x0b_step_index*\x92\x01\n\nStepStatus\x12\x1b\n\x17STEP_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13STEP_STATUS_RUNNING\x10\x01\x12\x19\n\x15STEP_STATUS_SUCCEEDED\x10\x02\x12\x16\n\x12STEP_STATUS_FAILED\x10\x03\x12\x1b\n\x17STEP_STATUS_INTERRUPTED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpawl/scheduler/v1/trace.proto\x12\x11pawl.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpawl/common/v1/failure.proto\x1a\x17pawl/plan/v1/plan.proto\x1a\x1cpawl/scheduler/v1/task.proto\"\xd6\x03\n\nStepRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nstep_index\x18\x02 \x01(\x05\x12#\n\x04tool\x18\x03 \x01(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12 \n\x13resolved_input_json\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0boutput_json\x18\x05 \x01(\tH\x01\x88\x01\x01\x12-\n\x06status\x18\x06 \x01(\x0e\x32\x1d.pawl.scheduler.v1.StepStatus\x12(\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x17.pawl.common.v1.Failure\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tstep_hash\x18\n \x01(\t\x12\x1c\n\x14schema_failures_json\x18\x0b \x01(\t\x12\x10\n\x08\x63ost_usd\x18\x0c \x01(\x01\x12\x0e\n\x06tokens\x18\r \x01(\x03\x12\x12\n\nsandbox_ms\x18\x0e \x01(\x03\x42\x16\n\x14_resolved_input_jsonB\x0e\n\x0c_output_json\"\x93\x01\n\tTracePage\x12*\n\x04head\x18\x01 \x01(\x0b\x32\x1c.pawl.scheduler.v1.TraceHead\x12,\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1c.pawl.scheduler.v1.TaskEvent\x12,\n\x05steps\x18\x03 \x03(\x0b\x32\x1d.pawl.scheduler.v1.StepRecord\"\x86\x01\n\tTraceHead\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pawl.scheduler.v1.Task\x12\'\n\x08tool_set\x18\x02 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12)\n\x06replay\x18\x03 \x01(\x0b\x32\x19.pawl.scheduler.v1.Replay\"\xa4\x01\n\x06Replay\x12\x12\n\nof_task_id\x18\x01 \x01(\t\x12+\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.pawl.scheduler.v1.ReplayMode\x12\x14\n\x07matches\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x37\n\x10\x66irst_divergence\x18\x04 \x01(\x0b\x32\x1d.pawl.scheduler.v1.DivergenceB\n\n\x08_matches\"q\n\nDivergence\x12\x17\n\nstep_index\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x15\n\roriginal_json\x18\x03 \x01(\t\x12\x15\n\rreplayed_json\x18\x04 \x01(\tB\r\n\x0b_step_index*\x92\x01\n\nStepStatus\x12\x1b\n\x17STEP_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13STEP_STATUS_RUNNING\x10\x01\x12\x19\n\x15STEP_STATUS_SUCCEEDED\x10\x02\x12\x16\n\x12STEP_STATUS_FAILED\x10\x03\x12\x1b\n\x17STEP_STATUS_INTERRUPTED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pawl.scheduler.v1.trace_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STEPSTATUS']._serialized_start=1159
-  _globals['_STEPSTATUS']._serialized_end=1305
+  _globals['_STEPSTATUS']._serialized_start=1213
+  _globals['_STEPSTATUS']._serialized_end=1359
   _globals['_STEPRECORD']._serialized_start=171
-  _globals['_STEPRECORD']._serialized_end=587
-  _globals['_TRACEPAGE']._serialized_start=590
-  _globals['_TRACEPAGE']._serialized_end=737
-  _globals['_TRACEHEAD']._serialized_start=740
-  _globals['_TRACEHEAD']._serialized_end=874
-  _globals['_REPLAY']._serialized_start=877
-  _globals['_REPLAY']._serialized_end=1041
-  _globals['_DIVERGENCE']._serialized_start=1043
-  _globals['_DIVERGENCE']._serialized_end=1156
+  _globals['_STEPRECORD']._serialized_end=641
+  _globals['_TRACEPAGE']._serialized_start=644
+  _globals['_TRACEPAGE']._serialized_end=791
+  _globals['_TRACEHEAD']._serialized_start=794
+  _globals['_TRACEHEAD']._serialized_end=928
+  _globals['_REPLAY']._serialized_start=931
+  _globals['_REPLAY']._serialized_end=1095
+  _globals['_DIVERGENCE']._serialized_start=1097
+  _globals['_DIVERGENCE']._serialized_end=1210
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,9 @@ class StepRecord(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     STEP_HASH_FIELD_NUMBER: _builtins.int
     SCHEMA_FAILURES_JSON_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    SANDBOX_MS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUIDv5 of the task's id and the index: the same step always has the same id."""
     step_index: _builtins.int
@@ -86,6 +89,12 @@ class StepRecord(_message.Message):
     """Output only. Hash of the finished step, hex. Empty: not finished."""
     schema_failures_json: _builtins.str
     """Output only. What input or output broke of its schema, as a JSON array of {path, message, where}. Empty: nothing."""
+    cost_usd: _builtins.float
+    """Output only. What it cost by the price table, in US dollars."""
+    tokens: _builtins.int
+    """Output only. Model tokens that it used."""
+    sandbox_ms: _builtins.int
+    """Output only. Milliseconds that it spent in a sandbox."""
     @_builtins.property
     def tool(self) -> _plan_pb2.ToolRef:
         """Output only. The tool."""
@@ -116,10 +125,13 @@ class StepRecord(_message.Message):
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         step_hash: _builtins.str = ...,
         schema_failures_json: _builtins.str = ...,
+        cost_usd: _builtins.float = ...,
+        tokens: _builtins.int = ...,
+        sandbox_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "_resolved_input_json", b"_resolved_input_json", "failure", b"failure", "finished_at", b"finished_at", "output_json", b"output_json", "resolved_input_json", b"resolved_input_json", "started_at", b"started_at", "tool", b"tool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "_resolved_input_json", b"_resolved_input_json", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "output_json", b"output_json", "resolved_input_json", b"resolved_input_json", "schema_failures_json", b"schema_failures_json", "started_at", b"started_at", "status", b"status", "step_hash", b"step_hash", "step_index", b"step_index", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "_resolved_input_json", b"_resolved_input_json", "cost_usd", b"cost_usd", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "output_json", b"output_json", "resolved_input_json", b"resolved_input_json", "sandbox_ms", b"sandbox_ms", "schema_failures_json", b"schema_failures_json", "started_at", b"started_at", "status", b"status", "step_hash", b"step_hash", "step_index", b"step_index", "tokens", b"tokens", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__output_json: _TypeAlias = _typing.Literal["output_json"]  # noqa: Y015
     _WhichOneofArgType__output_json: _TypeAlias = _typing.Literal["_output_json", b"_output_json"]  # noqa: Y015

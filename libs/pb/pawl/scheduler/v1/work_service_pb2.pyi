@@ -332,6 +332,7 @@ class StepFinished(_message.Message):
     SCHEMA_FAILURES_JSON_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    SANDBOX_MS_FIELD_NUMBER: _builtins.int
     step_index: _builtins.int
     """Required. From 1."""
     resolved_input_json: _builtins.str
@@ -346,6 +347,8 @@ class StepFinished(_message.Message):
     """Optional. Cost of the step in US dollars. Unset: 0."""
     tokens: _builtins.int
     """Model tokens of the step. Unset: 0."""
+    sandbox_ms: _builtins.int
+    """Optional. Milliseconds that the step spent in a sandbox. Unset: 0."""
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Optional. Why it failed. Unset: it succeeded."""
@@ -361,10 +364,11 @@ class StepFinished(_message.Message):
         schema_failures_json: _builtins.str = ...,
         cost_usd: _builtins.float = ...,
         tokens: _builtins.int = ...,
+        sandbox_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "failure", b"failure", "output_json", b"output_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "cost_usd", b"cost_usd", "failure", b"failure", "output_json", b"output_json", "resolved_input_json", b"resolved_input_json", "schema_failures_json", b"schema_failures_json", "step_hash", b"step_hash", "step_index", b"step_index", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_json", b"_output_json", "cost_usd", b"cost_usd", "failure", b"failure", "output_json", b"output_json", "resolved_input_json", b"resolved_input_json", "sandbox_ms", b"sandbox_ms", "schema_failures_json", b"schema_failures_json", "step_hash", b"step_hash", "step_index", b"step_index", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__output_json: _TypeAlias = _typing.Literal["output_json"]  # noqa: Y015
     _WhichOneofArgType__output_json: _TypeAlias = _typing.Literal["_output_json", b"_output_json"]  # noqa: Y015
