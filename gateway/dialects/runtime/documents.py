@@ -56,6 +56,9 @@ ACCEPTED: Responses = BODY_REFUSALS | {
         "headers": RETRY_AFTER | PREFERENCE_APPLIED | IDEMPOTENT_REPLAYED,
     }
 }
+ALL_ACCEPTED: Responses = BODY_REFUSALS | {
+    200: {"description": "How they stand.", "headers": RETRY_AFTER | IDEMPOTENT_REPLAYED}
+}
 LOOKED_AT: Responses = REFUSALS | {
     200: {"description": "How it stands.", "headers": ETAG | RETRY_AFTER | PREFERENCE_APPLIED},
     304: {

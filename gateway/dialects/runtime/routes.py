@@ -16,6 +16,7 @@ from gateway.conditional import MATCH_HEADER, has_it, weak_etag
 from gateway.dialects.runtime import lists, many_schemas, mapping, schemas, streams, trace
 from gateway.dialects.runtime.documents import (
     ACCEPTED,
+    ALL_ACCEPTED,
     CREATE,
     LIST_QUERY,
     LOOK,
@@ -73,7 +74,7 @@ async def execute_task(request: Request) -> Response:
     mapping.BATCH_PATH,
     summary="Submit several tasks",
     response_model=many_schemas.BatchExecution,
-    responses=ACCEPTED,
+    responses=ALL_ACCEPTED,
     openapi_extra=reads(IDEMPOTENCY_KEY, body=many_schemas.BatchRequest),
 )
 async def execute_batch(request: Request) -> Response:
