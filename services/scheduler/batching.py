@@ -20,8 +20,8 @@ from services.scheduler.admission import (
 )
 from services.scheduler.batch_model import Batch, Entry, SubmittedBatch
 from services.scheduler.batch_refusal import refusal
-from services.scheduler.convert import no_such_task
 from services.scheduler.model import Admitted, FrozenPlan, IdempotencyKey
+from services.scheduler.reach import check_submission, seen
 from services.scheduler.service import WRITE, TaskService, just_expired, new_task, unplanned
 from services.scheduler.store import TaskStore
 
@@ -59,7 +59,7 @@ class BatchService:
             if earlier is not None:
                 return earlier
         check_size(batch, tier=caller.tier, limits=caller.limits)
-        admitted = self._admitted(batch)
+        admitted = self._admitted(caller, batch)
         planned = await self._planned(caller, batch, admitted)
         entries = self._entries(caller, batch, admitted, planned, key=key)
         pass_crash_point("create.before_commit")
@@ -80,10 +80,7 @@ class BatchService:
         tasks = await asyncio.gather(
             *(self._store.get(caller.tenant_id, task_id) for task_id in holder.task_ids)
         )
-        found = [task for task in tasks if task is not None]
-        if len(found) < len(tasks):
-            raise no_such_task()
-        return SubmittedBatch(tasks=tuple(found), replayed=True)
+        return SubmittedBatch(tasks=tuple(seen(caller, task) for task in tasks), replayed=True)
 
     async def _lost_race(self, caller: Caller, key: IdempotencyKey | None) -> SubmittedBatch:
         winner = None if key is None else await self._earlier(caller, key)
@@ -91,11 +88,12 @@ class BatchService:
             raise just_expired()
         return winner
 
-    def _admitted(self, batch: Batch) -> list[Admitted]:
+    def _admitted(self, caller: Caller, batch: Batch) -> list[Admitted]:
         now = self._clock.now()
         admitted, refused = [], {}
         for place, submission in enumerate(batch.submissions):
             try:
+                check_submission(caller, submission.agent)
                 admitted.append(admit_in_batch(submission, now=now))
             except PawlError as error:
                 refused[place] = error

@@ -54,7 +54,8 @@ WHERE s.bytes_before IS NULL OR s.bytes_before < CAST(:most_bytes AS bigint)
 ORDER BY s.created_at DESC, s.id DESC LIMIT CAST(:page_size AS integer);
 
 -- count_tasks --
--- How many of a tenant's tasks have not ended.
+-- How many of a tenant's tasks, or of those of some agents, have not ended.
 SELECT count(*) FILTER (WHERE t.state <> 'running') AS waiting, count(*) FILTER (WHERE t.state = 'running') AS running
 FROM scheduler.tasks t
-WHERE t.tenant_id = CAST(:tenant_id AS uuid) AND t.state IN ('created','planned','queued','running');
+WHERE t.tenant_id = CAST(:tenant_id AS uuid) AND t.state IN ('created','planned','queued','running')
+  AND (CAST(:agent_ids AS uuid[]) IS NULL OR t.agent_id = ANY(CAST(:agent_ids AS uuid[])));

@@ -45,9 +45,12 @@ class ListStore:
         found = rows[0]["found"] if rows else 0
         return TaskPage(tasks=tuple(stored_task(row) for row in rows), is_last=found <= len(rows))
 
-    async def count(self, tenant_id: UUID) -> TaskCounts:
-        """How many tasks of the tenant have not ended."""
-        (row,) = await self._rows("count_tasks", {"tenant_id": tenant_id})
+    async def count(
+        self, tenant_id: UUID, *, agent_ids: frozenset[UUID] | None = None
+    ) -> TaskCounts:
+        """How many tasks of the tenant, or of these agents, have not ended."""
+        agents = None if agent_ids is None else sorted(agent_ids)
+        (row,) = await self._rows("count_tasks", {"tenant_id": tenant_id, "agent_ids": agents})
         return TaskCounts(waiting=row["waiting"], running=row["running"])
 
     async def _rows(self, name: str, parameters: Mapping[str, Any]) -> list[DictRow]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
-from libs.core.ids import parse_id
 from libs.core.paging import page_size_of
 from libs.rpc.context import Caller, require_scope
 from services.scheduler.list_cursor import listing_of, place_of, token_of
 from services.scheduler.list_model import ListRequest, Place, TaskCounts, TaskFilter
 from services.scheduler.list_store import ListStore
 from services.scheduler.model import StoredTask
+from services.scheduler.reach import is_bound
 from services.scheduler.service import READ
 
 
@@ -46,16 +46,17 @@ class ListService:
         return page.tasks, token_of(listing, Place(last.created_at, last.id))
 
     async def count(self, caller: Caller) -> TaskCounts:
-        """How many of the tenant's tasks have not ended."""
+        """How many of the tenant's tasks have not ended, of those that the key may see."""
         require_scope(caller, READ)
-        return await self._store.count(caller.tenant_id)
+        agent_ids = within_reach(caller, TaskFilter()).agent_ids
+        return await self._store.count(caller.tenant_id, agent_ids=agent_ids)
 
 
 def within_reach(caller: Caller, wanted: TaskFilter) -> TaskFilter:
-    """The filter, less the agents whose tasks the caller's key may not see."""
-    if caller.allowed_agent_ids is None:
+    """The filter, less the agents whose tasks the caller's key may not see; see reach.py."""
+    if not is_bound(caller):
         return wanted
-    parsed = (parse_id(text) for text in caller.allowed_agent_ids)
-    allowed = frozenset[UUID](agent_id for agent_id in parsed if agent_id is not None)
+    texts = () if caller.allowed_task_ids is not None else caller.allowed_agent_ids or ()
+    allowed = frozenset(UUID(text) for text in texts)
     asked = wanted.agent_ids
     return replace(wanted, agent_ids=allowed if asked is None else asked & allowed)
