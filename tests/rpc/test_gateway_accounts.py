@@ -228,6 +228,8 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
         for path, operations in document["paths"].items()
         for method in operations
     } == {
+        "GET /api/v1/tasks",
+        "POST /api/v1/tasks/batch",
         "POST /api/v1/tasks/execute",
         "POST /api/v1/tasks/{task_id}/replay",
         "GET /api/v1/tasks/{task_id}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.dialects.runtime.schemas import (
+    EXECUTION,
     INPUT,
     LISTED_TASK,
     ExecuteRequest,
@@ -35,6 +36,9 @@ class BatchRequest(BaseModel):
 class BatchExecution(BaseModel):
     """What became of a batch."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"version": "pawl-0.1.0", "tasks": [EXECUTION]}]}
+    )
     version: str
     tasks: list[Execution] = Field(
         description="In the order of the request. `result` is null once a task has ended: results"

@@ -154,25 +154,22 @@ class Failure(BaseModel):
     reason: str | None = Field(None, description="A finer word than code.")
 
 
+EXECUTION: dict[str, Any] = {
+    "version": "pawl-0.1.0",
+    "task_id": TASK_ID,
+    "status": "queued",
+    "duration_seconds": 0.0,
+    "cost_usd": 0.0,
+    "result": {"queued": True},
+    "error": None,
+    "failure": None,
+}
+
+
 class Execution(BaseModel):
     """What became of a submission."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "version": "pawl-0.1.0",
-                    "task_id": TASK_ID,
-                    "status": "queued",
-                    "duration_seconds": 0.0,
-                    "cost_usd": 0.0,
-                    "result": {"queued": True},
-                    "error": None,
-                    "failure": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [EXECUTION]})
     version: str
     task_id: Id
     status: Status
@@ -221,7 +218,6 @@ TASK: dict[str, Any] = LISTED_TASK | {"plan": PLAN, "planner_note": None, "queue
 class ListedTask(BaseModel):
     """A task as it stands, without what a look at that one task adds."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [LISTED_TASK]})
     version: str
     id: Id
     task_id: Id
