@@ -41,6 +41,7 @@ from libs.rpc.tokens import TokenVerifier
 CALLER = "caller"
 ANYONE = "anyone"
 MAX_MESSAGE_BYTES = 16 * 2**20
+MAX_REQUEST_ID = 128
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     # Defaults refuse bursts of a few thousand calls with RST_STREAM; work is bounded by the
@@ -266,7 +267,7 @@ class _Gate:
 
     def _begin(self, context: Context, *, method: str, has_span: bool) -> _Call:
         metadata = dict(context.invocation_metadata() or ())
-        request_id = _text(metadata.get(REQUEST_ID_HEADER)) or new_request_id()
+        request_id = _request_id(_text(metadata.get(REQUEST_ID_HEADER)))
         traceparent = _text(metadata.get(TRACEPARENT_HEADER))
         authorization = _text(metadata.get(AUTHORIZATION_HEADER))
         # A stream both ways has no span: it lasts, and its messages belong to the traces of other
@@ -336,6 +337,12 @@ def _span(method: str, *, request_id: str, traceparent: str) -> Span:
     name = method.removeprefix("/")
     attributes = {"rpc.system.name": "grpc", "rpc.method": name, "pawl.request_id": request_id}
     return span(name, traceparent=traceparent, attributes=attributes, kind="server")
+
+
+def _request_id(sent: str) -> str:
+    """What was sent, when it can be one: it goes into logs and events as it is; else a new one."""
+    is_one = 0 < len(sent) <= MAX_REQUEST_ID and sent.isascii() and sent.isprintable()
+    return sent if is_one else new_request_id()
 
 
 def _text(value: str | bytes | None) -> str:
