@@ -340,9 +340,8 @@ def _span(method: str, *, request_id: str, traceparent: str) -> Span:
 
 
 def _request_id(sent: str) -> str:
-    """What was sent, when it can be one: it goes into logs and events as it is; else a new one."""
-    is_one = 0 < len(sent) <= MAX_REQUEST_ID and sent.isascii() and sent.isprintable()
-    return sent if is_one else new_request_id()
+    """What was sent, when it can be one, else a new one: it goes into every log and event."""
+    return sent if 0 < len(sent) <= MAX_REQUEST_ID else new_request_id()
 
 
 def _text(value: str | bytes | None) -> str:

@@ -341,7 +341,7 @@ SELECT coalesce((SELECT s.paused FROM s), false) AS paused,
 SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
   t.cancel_requested_at IS NOT NULL AND (t.steps_begun = t.steps_closed
     OR t.cancel_requested_at <= coalesce(e.stream_ended_at, e.ended_at)) AS is_cancelling, true AS is_offered,
-  t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
+  t.max_total_seconds, t.request_id, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
 FROM scheduler.executors e
 CROSS JOIN LATERAL (SELECT x.* FROM scheduler.tasks x
   WHERE x.state = 'running' AND x.boot_id = e.boot_id OFFSET 0) t
@@ -355,7 +355,7 @@ SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.ste
   t.cancel_requested_at IS NOT NULL AS is_cancelling,
   EXISTS (SELECT FROM scheduler.executors e
     WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools AND e.tools <> '{}') AS is_offered,
-  t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
+  t.max_total_seconds, t.request_id, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
 FROM scheduler.tasks t
 WHERE t.due_at <= now() AND t.state IN ('queued','running')
 ORDER BY t.due_at LIMIT CAST(:most AS integer);
