@@ -227,6 +227,7 @@ class _Gate:
                     seconds.observe(time.perf_counter() - began)
                 succeeded.inc()
                 call.span.set("rpc.response.status_code", "OK")
+                log.debug("call answered", method=method, code="ok")
                 return response
 
         async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:
@@ -240,6 +241,7 @@ class _Gate:
                     await self._fail(error, method, call.span, context)
                 succeeded.inc()
                 call.span.set("rpc.response.status_code", "OK")
+                log.debug("call answered", method=method, code="ok")
 
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -310,6 +312,8 @@ class _Gate:
             refusal = PawlError("internal", "Pawl failed; the log of the service says why")
         elif refusal.kind.http >= 500:
             log.warning("call failed", method=method, code=refusal.code, error=refusal.message)
+        else:
+            log.debug("call answered", method=method, code=refusal.code)
         _calls.labels(method, refusal.kind.grpc).inc()
         call.set("rpc.response.status_code", refusal.kind.grpc)
         if refusal.kind.http >= 500:
