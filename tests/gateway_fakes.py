@@ -261,6 +261,12 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
             tasks=self.tasks.values(), next_page_token=token
         )
 
+    async def CountTasks(
+        self, request: scheduler_service_pb2.CountTasksRequest, _context: object
+    ) -> scheduler_service_pb2.CountTasksResponse:
+        self._note(request)
+        return scheduler_service_pb2.CountTasksResponse(waiting=3, running=2)
+
     async def ReplayTask(
         self, request: scheduler_service_pb2.ReplayTaskRequest, _context: object
     ) -> scheduler_service_pb2.ReplayTaskResponse:
