@@ -65,6 +65,16 @@ class Connection:
         self._http.request("GET", f"/api/v1/tasks/{task_id}/trace", headers=self._headers)
         return self._answer()
 
+    def get(self, path: str) -> dict[str, Any]:
+        """Whatever a path answers."""
+        self._http.request("GET", path, headers=self._headers)
+        return self._answer()
+
+    def post(self, path: str, body: bytes) -> dict[str, Any]:
+        """Whatever a path answers to a body."""
+        self._http.request("POST", path, body=body, headers=self._headers)
+        return self._answer()
+
     def _answer(self) -> dict[str, Any]:
         answer = self._http.getresponse()
         content = answer.read()

@@ -27,6 +27,11 @@ def json_answer(
     )
 
 
+def not_modified(headers: Mapping[str, str]) -> Response:
+    """The answer to a caller who has it already; `headers` are those of the whole answer."""
+    return Response(status_code=304, headers=dict(headers))
+
+
 def embedded(text: str) -> orjson.Fragment:
     """JSON text that a service sent, for an answer: numbers stay as they are written."""
     return orjson.Fragment(text)

@@ -17,6 +17,7 @@ from gateway.call import Gateway
 from gateway.dialects.agents import routes as agents
 from gateway.dialects.agents.schemas import CancelTask
 from gateway.dialects.runtime import routes as runtime
+from gateway.dialects.runtime.many_schemas import BatchRequest
 from gateway.dialects.runtime.schemas import ExecuteRequest, ReplayRequest
 from gateway.edge import Edge
 from gateway.methods import Methods
@@ -37,6 +38,7 @@ ROUTERS = (
 )
 BODIES = (
     ExecuteRequest,
+    BatchRequest,
     ReplayRequest,
     CancelTask,
     CreateTenant,

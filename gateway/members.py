@@ -12,6 +12,7 @@ from libs.core.errors import FieldError, PawlError
 from libs.core.json_reader import json_type
 
 MAX_SHOWN_UNKNOWN = 10
+MAX_SHOWN = 100
 MAX_NAME = 64
 
 _RFC3339 = re.compile(
@@ -24,13 +25,19 @@ _RFC3339 = re.compile(
 class Members:
     """Collects what is wrong; `check` raises it all together. Members never asked for are unknown.
 
-    An optional member is None when it is absent; JSON null is not absent and is refused.
+    An optional member is None when it is absent; JSON null is not absent and is refused. `under`
+    stands before the names of an object's members that is itself within another.
     """
 
-    def __init__(self, value: dict[str, Json]) -> None:
+    def __init__(self, value: dict[str, Json], *, under: str = "") -> None:
         self._value = value
+        self._under = under
         self._known: set[str] = set()
         self._errors: list[FieldError] = []
+        self._parts: list[Members] = []
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._value
 
     def anything(self, name: str) -> Json:
         """Whatever is there; None also when nothing is."""
@@ -95,6 +102,25 @@ class Members:
             return None
         return texts
 
+    def records(self, name: str, *, max_items: int) -> list[Members]:
+        """A required array of one to `max_items` objects, each to be read as this one is."""
+        value = self._take(name, required=True)
+        if value is _ABSENT:
+            return []
+        if not isinstance(value, list):
+            self._wrong_type(name, value, "an array of objects")
+            return []
+        if not 1 <= len(value) <= max_items:
+            detail = f"it has {len(value)} items; 1 to {max_items} are allowed"
+            self.refuse(name, "out_of_range", detail)
+            return []
+        for place, item in enumerate(value):
+            if not isinstance(item, dict):
+                self._wrong_type(f"{name}[{place}]", item, "an object")
+            else:
+                self._parts.append(Members(item, under=f"{name}[{place}]."))
+        return self._parts
+
     def integer(self, name: str, *, minimum: int, maximum: int) -> int | None:
         """A number written as an integer, within the bounds."""
         value = self._take(name, required=False)
@@ -135,31 +161,39 @@ class Members:
         text = self.text(name, max_length=40)
         if not text:
             return None
-        try:
-            if not _RFC3339.fullmatch(text):
-                raise ValueError("not RFC 3339")
-            return datetime.fromisoformat(text.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
+        at = parse_instant(text)
+        if at is None:
             detail = "it must be an RFC 3339 time with an offset, such as 2026-06-15T09:00:00+02:00"
             self.refuse(name, "invalid_datetime", detail)
-            return None
+        return at
 
     def refuse(self, name: str, code: str, detail: str) -> None:
         """Note that a member is wrong."""
-        self._errors.append(FieldError(field=name, code=code, detail=detail))
+        self._errors.append(FieldError(field=self._under + name, code=code, detail=detail))
 
     def check(self, *, code: str = "validation_failed") -> None:
         """Raise PawlError unknown_field when there is a member that nobody asked for, else `code`
         when something was wrong.
         """
+        has_unknown, errors = self.found()
+        if not errors:
+            return
+        shown = tuple(errors[:MAX_SHOWN])
+        said = "; ".join(f"{e.field}: {e.detail}" for e in shown)
+        raise PawlError("unknown_field" if has_unknown else code, said, errors=shown)
+
+    def found(self) -> tuple[bool, list[FieldError]]:
+        """Whether there is a member that nobody asked for, and all that is wrong."""
         unknown = [name for name in self._value if name not in self._known]
         for name in unknown[:MAX_SHOWN_UNKNOWN]:
             allowed = ", ".join(sorted(self._known)) or "none"
             self.refuse(name[:MAX_NAME], "unknown_field", f"it is not known; known are {allowed}")
-        if not self._errors:
-            return
-        said = "; ".join(f"{e.field}: {e.detail}" for e in self._errors)
-        raise PawlError("unknown_field" if unknown else code, said, errors=tuple(self._errors))
+        has_unknown, errors = bool(unknown), self._errors
+        for part in self._parts:
+            also_unknown, more = part.found()
+            has_unknown |= also_unknown
+            errors = [*errors, *more]
+        return has_unknown, errors
 
     def _take(self, name: str, *, required: bool) -> Json:
         self._known.add(name)
@@ -169,6 +203,16 @@ class Members:
 
     def _wrong_type(self, name: str, value: Json, wanted: str) -> None:
         self.refuse(name, "wrong_type", f"it is {json_type(value)}; it must be {wanted}")
+
+
+def parse_instant(text: str) -> datetime | None:
+    """The RFC 3339 time with an offset that a text says, in UTC; None when it says none."""
+    if not _RFC3339.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 _ABSENT = object()

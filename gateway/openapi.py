@@ -22,6 +22,7 @@ PUBLIC: dict[str, Any] = {"security": []}
 
 Parameter = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
+Headers = dict[str, dict[str, Any]]
 
 
 class ProblemField(BaseModel):
@@ -60,6 +61,17 @@ WAIT = query_parameter(
     "Seconds to wait for the task to end before answering with its state of then.",
     {"type": "number", "minimum": 0, "maximum": 25, "default": 0},
 )
+PREFER = header_parameter(
+    "Prefer",
+    "`wait=N` (RFC 7240): as the query parameter `wait`, which comes before it. More than 25 means"
+    " 25; what is not understood is ignored. The answer says Preference-Applied.",
+    {"type": "string", "examples": ["wait=10"]},
+)
+IF_NONE_MATCH = header_parameter(
+    "If-None-Match",
+    "ETag of an answer that the caller still has; 304 without a body when it still holds.",
+    {"type": "string"},
+)
 LIMIT = query_parameter(
     "limit", "Rows per page.", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
 )
@@ -77,6 +89,32 @@ LAST_EVENT_ID = header_parameter(
     "The id of the last event received; the stream goes on after it.",
     {"type": "string"},
 )
+
+
+RETRY_AFTER: Headers = {
+    "Retry-After": {
+        "description": "Seconds to leave before asking again; absent once the task has ended.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+PREFERENCE_APPLIED: Headers = {
+    "Preference-Applied": {
+        "description": "What of Prefer was heeded.",
+        "schema": {"type": "string"},
+    }
+}
+ETAG: Headers = {
+    "ETag": {
+        "description": "Weak tag of the answer, for If-None-Match.",
+        "schema": {"type": "string"},
+    }
+}
+IDEMPOTENT_REPLAYED: Headers = {
+    "Idempotent-Replayed": {
+        "description": "true: the key belongs to an earlier request; nothing new was stored.",
+        "schema": {"const": "true"},
+    }
+}
 
 
 def reads(

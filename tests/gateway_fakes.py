@@ -245,6 +245,29 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         replayed = request.idempotency_key == "seen"
         return scheduler_service_pb2.SubmitTaskResponse(task=self.task, replayed=replayed)
 
+    async def SubmitTasks(
+        self, request: scheduler_service_pb2.SubmitTasksRequest, _context: object
+    ) -> scheduler_service_pb2.SubmitTasksResponse:
+        self._note(request)
+        return scheduler_service_pb2.SubmitTasksResponse(
+            tasks=[self.task] * len(request.tasks), replayed=request.idempotency_key == "seen"
+        )
+
+    async def ListTasks(
+        self, request: scheduler_service_pb2.ListTasksRequest, _context: object
+    ) -> scheduler_service_pb2.ListTasksResponse:
+        self._note(request)
+        token = "" if request.page_token else "more"
+        return scheduler_service_pb2.ListTasksResponse(
+            tasks=self.tasks.values(), next_page_token=token
+        )
+
+    async def CountTasks(
+        self, request: scheduler_service_pb2.CountTasksRequest, _context: object
+    ) -> scheduler_service_pb2.CountTasksResponse:
+        self._note(request)
+        return scheduler_service_pb2.CountTasksResponse(waiting=3, running=2)
+
     async def ReplayTask(
         self, request: scheduler_service_pb2.ReplayTaskRequest, _context: object
     ) -> scheduler_service_pb2.ReplayTaskResponse:

@@ -315,7 +315,9 @@ class Consumer:
         """Call the handler, within the trace of whatever caused the event."""
         with (
             self._span(event) as handling,
-            bound_contextvars(trace_id=trace_id_of(handling.traceparent)),
+            bound_contextvars(
+                trace_id=trace_id_of(handling.traceparent), request_id=event.request_id
+            ),
         ):
             try:
                 await self._handler(tx, event)
@@ -343,8 +345,13 @@ class Consumer:
         line = log.bind(group=self._group)
         if line.is_enabled_for(logging.DEBUG):
             for event in events:
-                ids = {"event_id": event.id, "trace_id": trace_id_of(event.traceparent)}
-                line.debug("event handled", type=event.type, **ids)
+                line.debug(
+                    "event handled",
+                    type=event.type,
+                    event_id=event.id,
+                    trace_id=trace_id_of(event.traceparent),
+                    request_id=event.request_id,
+                )
 
     def _span(self, event: BusEvent) -> Span:
         attributes = {

@@ -50,6 +50,7 @@ class BusEvent:
     time: datetime
     data: Mapping[str, Json]
     traceparent: str = ""
+    request_id: str = ""
 
 
 def encode(event: BusEvent) -> tuple[dict[str, str], str]:
@@ -69,6 +70,8 @@ def encode(event: BusEvent) -> tuple[dict[str, str], str]:
     if event.traceparent:
         headers["traceparent"] = event.traceparent
         headers["ce_traceparent"] = event.traceparent
+    if event.request_id:
+        headers["ce_requestid"] = event.request_id
     return headers, json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -80,6 +83,7 @@ def event_headers(
     time: str,
     tenant_id: UUID | None,
     traceparent: str | None,
+    request_id: str | None,
 ) -> dict[str, str]:
     """The headers of an event of a task; `relay_task_events` in queries.sql writes the same."""
     headers = {
@@ -98,6 +102,8 @@ def event_headers(
     if traceparent:
         headers["traceparent"] = traceparent
         headers["ce_traceparent"] = traceparent
+    if request_id:
+        headers["ce_requestid"] = request_id
     return headers
 
 
@@ -131,6 +137,7 @@ def decode(record: BusRecord) -> BusEvent:
         time=_time(_header(headers, "ce_time")),
         data=_object(record.value, "value"),
         traceparent=_header(headers, "traceparent") if "traceparent" in headers else "",
+        request_id=_header(headers, "ce_requestid") if "ce_requestid" in headers else "",
     )
 
 

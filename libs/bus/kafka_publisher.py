@@ -239,6 +239,7 @@ def _headers(event: Row) -> Headers:
         time=event["time"],
         tenant_id=event["tenant_id"],
         traceparent=event["traceparent"],
+        request_id=event["request_id"],
     )
     return [(name, text.encode()) for name, text in named.items()]
 

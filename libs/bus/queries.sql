@@ -19,14 +19,15 @@ WITH turn AS MATERIALIZED (
       SELECT o.ctid FROM {schema}.outbox o ORDER BY o.task_id, o.first_seq LIMIT :most))
   RETURNING task_id, first_seq, last_seq
 ), events AS MATERIALIZED (
-  SELECT row_number() OVER (ORDER BY e.task_id, e.seq) AS place, e.*, t.tenant_id, t.traceparent
+  SELECT row_number() OVER (ORDER BY e.task_id, e.seq) AS place, e.*, t.tenant_id, t.traceparent, t.request_id
   FROM taken
   -- OFFSET 0 keeps both lookups index probes per row, whatever the statistics say.
   CROSS JOIN LATERAL (
     SELECT x.task_id, x.seq, x.type, x.at, x.data FROM {schema}.task_events x
     WHERE x.task_id = taken.task_id AND x.seq BETWEEN taken.first_seq AND taken.last_seq OFFSET 0) e
   LEFT JOIN LATERAL (
-    SELECT k.tenant_id, k.traceparent FROM {schema}.tasks k WHERE k.id = taken.task_id OFFSET 0) t ON true
+    SELECT k.tenant_id, k.traceparent, k.request_id FROM {schema}.tasks k
+    WHERE k.id = taken.task_id OFFSET 0) t ON true
 ), moved AS (
   UPDATE bus.topics SET last_position = last_position + n.events
   FROM (SELECT count(*) AS events FROM events) AS n
@@ -35,7 +36,7 @@ WITH turn AS MATERIALIZED (
 ), appended AS (
   INSERT INTO bus.records (topic, position, key, headers, value)
   -- Written out, because json_build_object takes four times as long. Every text is a UUID, a number or a
-  -- known word but for the traceparent: nothing else needs escaping.
+  -- known word but for traceparent and request id: nothing else needs escaping.
   SELECT :topic, moved.base + e.place, CAST(e.task_id AS text),
     '{"ce_specversion":"1.0","ce_id":"' || e.task_id || ':' || e.seq
       || '","ce_type":"pawl.task.' || e.type || '.v1","ce_source":"/pawl/scheduler'
@@ -43,10 +44,12 @@ WITH turn AS MATERIALIZED (
       || '","ce_time":"' || to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
       || '","ce_partitionkey":"' || e.task_id || '","ce_sequence":"' || e.seq
       || coalesce('","ce_tenant":"' || e.tenant_id, '') || '","content-type":"application/json"'
-      || coalesce(',"traceparent":' || e.parent || ',"ce_traceparent":' || e.parent, '') || '}',
+      || coalesce(',"traceparent":' || e.parent || ',"ce_traceparent":' || e.parent, '')
+      || coalesce(',"ce_requestid":' || e.request, '') || '}',
     e.data
   FROM moved CROSS JOIN LATERAL (
-    SELECT x.*, CAST(to_json(nullif(x.traceparent, '')) AS text) AS parent FROM events x OFFSET 0) AS e
+    SELECT x.*, CAST(to_json(nullif(x.traceparent, '')) AS text) AS parent,
+      CAST(to_json(nullif(x.request_id, '')) AS text) AS request FROM events x OFFSET 0) AS e
   RETURNING position
 )
 SELECT (SELECT count(*) FROM appended) AS events, (SELECT count(*) FROM taken) AS rows,
@@ -61,7 +64,7 @@ WITH taken AS MATERIALIZED (
   SELECT o.ctid AS place, o.task_id, o.first_seq, o.last_seq
   FROM {schema}.outbox o ORDER BY o.task_id, o.first_seq LIMIT :most
 )
-SELECT CAST(taken.place AS text) AS place, e.task_id, e.seq, e.type, e.data, t.tenant_id, t.traceparent,
+SELECT CAST(taken.place AS text) AS place, e.task_id, e.seq, e.type, e.data, t.tenant_id, t.traceparent, t.request_id,
   to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS time,
   CAST(extract(epoch FROM clock_timestamp() - e.at) AS float8) AS age_seconds
 FROM taken
@@ -69,7 +72,8 @@ CROSS JOIN LATERAL (
   SELECT x.task_id, x.seq, x.type, x.at, x.data FROM {schema}.task_events x
   WHERE x.task_id = taken.task_id AND x.seq BETWEEN taken.first_seq AND taken.last_seq OFFSET 0) e
 LEFT JOIN LATERAL (
-  SELECT k.tenant_id, k.traceparent FROM {schema}.tasks k WHERE k.id = taken.task_id OFFSET 0) t ON true
+  SELECT k.tenant_id, k.traceparent, k.request_id FROM {schema}.tasks k
+  WHERE k.id = taken.task_id OFFSET 0) t ON true
 ORDER BY taken.task_id, taken.first_seq, e.seq
 
 -- close_outbox --

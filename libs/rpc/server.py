@@ -41,6 +41,7 @@ from libs.rpc.tokens import TokenVerifier
 CALLER = "caller"
 ANYONE = "anyone"
 MAX_MESSAGE_BYTES = 16 * 2**20
+MAX_REQUEST_ID = 128
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     # Defaults refuse bursts of a few thousand calls with RST_STREAM; work is bounded by the
@@ -226,6 +227,7 @@ class _Gate:
                     seconds.observe(time.perf_counter() - began)
                 succeeded.inc()
                 call.span.set("rpc.response.status_code", "OK")
+                log.debug("call answered", method=method, code="ok")
                 return response
 
         async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:
@@ -239,6 +241,7 @@ class _Gate:
                     await self._fail(error, method, call.span, context)
                 succeeded.inc()
                 call.span.set("rpc.response.status_code", "OK")
+                log.debug("call answered", method=method, code="ok")
 
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -266,7 +269,7 @@ class _Gate:
 
     def _begin(self, context: Context, *, method: str, has_span: bool) -> _Call:
         metadata = dict(context.invocation_metadata() or ())
-        request_id = _text(metadata.get(REQUEST_ID_HEADER)) or new_request_id()
+        request_id = _request_id(_text(metadata.get(REQUEST_ID_HEADER)))
         traceparent = _text(metadata.get(TRACEPARENT_HEADER))
         authorization = _text(metadata.get(AUTHORIZATION_HEADER))
         # A stream both ways has no span: it lasts, and its messages belong to the traces of other
@@ -309,6 +312,8 @@ class _Gate:
             refusal = PawlError("internal", "Pawl failed; the log of the service says why")
         elif refusal.kind.http >= 500:
             log.warning("call failed", method=method, code=refusal.code, error=refusal.message)
+        else:
+            log.debug("call answered", method=method, code=refusal.code)
         _calls.labels(method, refusal.kind.grpc).inc()
         call.set("rpc.response.status_code", refusal.kind.grpc)
         if refusal.kind.http >= 500:
@@ -336,6 +341,11 @@ def _span(method: str, *, request_id: str, traceparent: str) -> Span:
     name = method.removeprefix("/")
     attributes = {"rpc.system.name": "grpc", "rpc.method": name, "pawl.request_id": request_id}
     return span(name, traceparent=traceparent, attributes=attributes, kind="server")
+
+
+def _request_id(sent: str) -> str:
+    """What was sent, when it can be one, else a new one: it goes into every log and event."""
+    return sent if 0 < len(sent) <= MAX_REQUEST_ID else new_request_id()
 
 
 def _text(value: str | bytes | None) -> str:

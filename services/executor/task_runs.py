@@ -34,11 +34,17 @@ class _Running:
 
     task_id: str
     lease_token: int
+    request_id: str = ""
     cancellation: Cancellation = field(default_factory=Cancellation)
     run: asyncio.Task[None] | None = None
     report_id: int = 0
     last_acked: int = 0
     is_stopping: bool = False
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What a line about it in the log says, where it is not its own run that logs."""
+        return {"task_id": self.task_id, "request_id": self.request_id}
 
 
 class _TaskReporter:
@@ -106,7 +112,11 @@ class TaskRuns:
         before = self._running.get(message.task_id)
         if before is not None:
             self._stop(before, "assigned anew")
-        running = _Running(task_id=message.task_id, lease_token=message.lease_token)
+        running = _Running(
+            task_id=message.task_id,
+            lease_token=message.lease_token,
+            request_id=message.request_id,
+        )
         self._running[message.task_id] = running
         self.idle.clear()
         running.run = asyncio.create_task(self._run(running, message))
@@ -120,7 +130,7 @@ class TaskRuns:
         if not order.cancel:
             self._stop(found, order.reason)
         elif not found.cancellation.is_asked:
-            log.info("task is cancelled", task_id=found.task_id, reason=order.reason)
+            log.info("task is cancelled", reason=order.reason, **found.ids)
             found.cancellation.ask()
 
     def keep_only(self, task_ids: Collection[str]) -> None:
@@ -185,7 +195,7 @@ class TaskRuns:
 
     def _stop(self, running: _Running, reason: str) -> None:
         if not running.is_stopping:
-            log.info("task stopped", task_id=running.task_id, reason=reason)
+            log.info("task stopped", reason=reason, **running.ids)
             running.is_stopping = True
             self._outbox.drop(running.report_id)
             if running.run is not None:

@@ -31,16 +31,19 @@ from libs.rpc.client import RpcChannel
 from libs.rpc.server import RpcServer
 from libs.rpc.tokens import ServiceTokens, TokenVerifier, load_private_key, load_public_keys
 from services.scheduler.access import ACCESS, SCHEDULER_SERVICE, WORK_SERVICE
+from services.scheduler.batching import BatchService
 from services.scheduler.cancelling import CancelService
 from services.scheduler.clients import PlannerClient
 from services.scheduler.config import Settings
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.event_tail import EventTail
 from services.scheduler.feed import Feed, RecordFeed, TableFeed
+from services.scheduler.list_store import ListStore
+from services.scheduler.listing import ListService
 from services.scheduler.replaying import ReplayService
 from services.scheduler.report_writers import WRITERS, ReportWriters
 from services.scheduler.republishing import Republishing
-from services.scheduler.server import SchedulerServicer
+from services.scheduler.server import SchedulerServicer, UseCases
 from services.scheduler.service import TaskService
 from services.scheduler.store import TaskStore
 from services.scheduler.sweep_store import LISTENER, SweepStore
@@ -149,13 +152,16 @@ def wire(settings: Settings, outside: Outside) -> Process:
         translate=database_refusal,
         tls=settings.tls,
     )
-    servicer = SchedulerServicer(
-        service,
-        CancelService(tasks, signals=signals, clock=clock),
-        WatchService(tasks, tail=tail, signals=signals),
-        Republishing(tasks, bus=outside.bus, signals=signals),
-        ReplayService(service, store=tasks, planner=planner),
+    use_cases = UseCases(
+        tasks=service,
+        batching=BatchService(service, store=tasks, clock=clock),
+        listing=ListService(ListStore(outside.pool)),
+        replaying=ReplayService(service, store=tasks, planner=planner),
+        cancelling=CancelService(tasks, signals=signals, clock=clock),
+        watching=WatchService(tasks, tail=tail, signals=signals),
+        republishing=Republishing(tasks, bus=outside.bus, signals=signals),
     )
+    servicer = SchedulerServicer(use_cases)
     server.add(add_SchedulerServiceServicer_to_server, servicer, SCHEDULER_SERVICE)
     work_servicer = WorkServicer(
         dispatcher, sweeps=sweeps, work=work, lease_seconds=settings.lease_seconds

@@ -10,12 +10,15 @@ from libs.core.errors import PawlError, field_error
 from libs.core.json_reader import json_type, read_json
 from libs.core.plan import Limits
 from libs.core.tiers import TierLimits
+from services.scheduler.batch_model import Batch, KeyHolder
 from services.scheduler.model import Admitted, Agent, IdempotencyKey, Submission
 
 MAX_WAIT_SECONDS = 25.0
 MAX_PRIORITY = 1000
 MAX_DAYS_AHEAD = 366
 MAX_CONCURRENT = 2**31 - 1
+MAX_TASKS = 1000
+"""Of one batch, where the tier sets no limit."""
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -45,6 +48,38 @@ def admit(submission: Submission, *, now: datetime) -> Admitted:
         task_input=canonical_text(value),
         idempotency=idempotency_key(submission.key, submission.fingerprint),
     )
+
+
+def check_size(batch: Batch, *, tier: str, limits: TierLimits) -> None:
+    """PawlError unless a batch has at least one task, and no more than the tier allows."""
+    count = len(batch.submissions)
+    if not count:
+        raise field_error(
+            "validation_failed",
+            "tasks",
+            "it is empty; at least one task is needed",
+            fine="required",
+        )
+    most = limits.max_tasks_per_request
+    if count > (MAX_TASKS if most is None else most):
+        allowed = (
+            f"at most {MAX_TASKS} are allowed"
+            if most is None
+            else f"the tier {tier} allows {most} (max_tasks_per_request)"
+        )
+        raise field_error("limit_exceeded", "tasks", f"{count} tasks in one request; {allowed}")
+
+
+def admit_in_batch(submission: Submission, *, now: datetime) -> Admitted:
+    """As `admit`, for a task whose batch has the key for all and answers at once."""
+    for name, value in (
+        ("idempotency_key", submission.key),
+        ("request_fingerprint", submission.fingerprint),
+        ("wait_seconds", submission.wait_seconds),
+    ):
+        if value:
+            raise field_error("validation_failed", name, "a task of a batch has none of its own")
+    return admit(submission, now=now)
 
 
 def check_wait(wait_seconds: float) -> None:
@@ -96,9 +131,9 @@ def idempotency_key(key: str | None, fingerprint: str) -> IdempotencyKey | None:
     return IdempotencyKey(key=key, fingerprint=fingerprint)
 
 
-def check_same_request(given: IdempotencyKey, *, stored_fingerprint: str) -> None:
+def check_same_request(given: IdempotencyKey, holder: KeyHolder, *, is_batch: bool = False) -> None:
     """PawlError idempotency_key_reused unless the key's first request was this one."""
-    if given.fingerprint != stored_fingerprint:
+    if given.fingerprint != holder.fingerprint or is_batch is not holder.is_batch:
         raise key_reused()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
+from typing import Literal
 from uuid import UUID, uuid5
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,6 +26,9 @@ from libs.rpc.convert import (
     to_timestamp,
     tool_ref_to_proto,
 )
+from services.scheduler.batch_model import Batch
+from services.scheduler.batch_refusal import refusal
+from services.scheduler.list_model import MODES, ListRequest, TaskFilter
 from services.scheduler.model import (
     Agent,
     StepStatus,
@@ -46,6 +51,7 @@ _REPLAY_MODES = {
     task_pb2.REPLAY_MODE_UNSPECIFIED: ReplayMode.LIVE,
     **{value: mode for mode, value in _MODES.items()},
 }
+_OF_PROTO = {value: state for state, value in _STATES.items()}
 _UNSPECIFIED = task_pb2.TaskState.TASK_STATE_UNSPECIFIED
 _STATUSES = {
     status: trace_pb2.StepStatus.Value(f"STEP_STATUS_{status.name}") for status in StepStatus
@@ -80,11 +86,28 @@ def submission(request: service_pb.SubmitTaskRequest) -> Submission:
     )
 
 
-def _time(message: Timestamp) -> datetime:
+def batch(request: service_pb.SubmitTasksRequest) -> Batch:
+    """A request to submit several tasks. PawlError: what cannot be read, with its task."""
+    submissions, refused = [], {}
+    for place, one in enumerate(request.tasks):
+        try:
+            submissions.append(submission(one))
+        except PawlError as error:
+            refused[place] = error
+    if (why := refusal(refused)) is not None:
+        raise why
+    return Batch(
+        submissions=tuple(submissions),
+        key=request.idempotency_key if request.HasField("idempotency_key") else None,
+        fingerprint=request.request_fingerprint,
+    )
+
+
+def _time(message: Timestamp, field: str = "scheduled_at") -> datetime:
     try:
         return from_timestamp(message)
     except (ValueError, OverflowError) as error:
-        raise field_error("validation_failed", "scheduled_at", f"no time: {error}") from error
+        raise field_error("validation_failed", field, f"no time: {error}") from error
 
 
 def _agent(message: service_pb.AgentRef) -> Agent:
@@ -110,6 +133,44 @@ def replay_request(request: service_pb.ReplayTaskRequest) -> ReplayRequest:
         fingerprint=request.request_fingerprint,
         wait_seconds=request.wait_seconds,
     )
+
+
+def list_request(request: service_pb.ListTasksRequest) -> ListRequest:
+    """A request for a page of tasks. PawlError validation_failed for what no task can have."""
+    unknown = [value for value in request.states if value not in _OF_PROTO]
+    if unknown:
+        raise field_error("validation_failed", "states", f"{unknown[0]} is no state of a task")
+    if request.mode not in {"", *MODES}:
+        detail = f"{request.mode[:64]!a} is no mode; it must be one of {', '.join(MODES)}"
+        raise field_error("validation_failed", "mode", detail)
+    agent_id = _optional_id(request, "agent_id")
+    states = frozenset(_OF_PROTO[value] for value in request.states)
+    wanted = TaskFilter(
+        states=states or frozenset(TaskState),
+        created_from=_optional_time(request, "created_from"),
+        created_before=_optional_time(request, "created_before"),
+        agent_ids=None if agent_id is None else frozenset({agent_id}),
+        replay_of=_optional_id(request, "replay_of_task_id"),
+        mode=request.mode or None,
+    )
+    return ListRequest(wanted=wanted, page_size=request.page_size, page_token=request.page_token)
+
+
+def _optional_id(
+    request: service_pb.ListTasksRequest, field: Literal["agent_id", "replay_of_task_id"]
+) -> UUID | None:
+    if not request.HasField(field):
+        return None
+    found = parse_id(getattr(request, field))
+    if found is None:
+        raise field_error("validation_failed", field, "it is not a UUID")
+    return found
+
+
+def _optional_time(
+    request: service_pb.ListTasksRequest, field: Literal["created_from", "created_before"]
+) -> datetime | None:
+    return _time(getattr(request, field), field) if request.HasField(field) else None
 
 
 def waiting_to_proto(waiting: Waiting) -> task_pb2.Waiting:
@@ -155,6 +216,14 @@ def task_to_proto(task: StoredTask, *, waiting: Waiting | None = None) -> task_p
         message.finished_at.FromDatetime(task.finished_at)
     if task.replay is not None:
         message.replay_of_task_id = str(task.replay.task_id)
+    return message
+
+
+def task_of_batch_to_proto(task: StoredTask) -> task_pb2.Task:
+    """A task as the answer to its batch says it: without its texts, which may be many together."""
+    message = task_to_proto(replace(task, plan=None, result=None))
+    message.ClearField("input_json")
+    message.ClearField("planner_note")
     return message
 
 

@@ -38,6 +38,7 @@ class JudgedTask:
     is_offered: bool
     max_total_seconds: float | None
     open_tool: str | None
+    request_id: str = ""
 
     @property
     def is_step_open(self) -> bool:

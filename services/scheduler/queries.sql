@@ -1,11 +1,13 @@
 -- submit --
 -- Store a task with its events, in one statement; no row: its idempotency key belongs to another task.
 WITH k AS (
-  INSERT INTO scheduler.idempotency AS i (tenant_id, key, fingerprint, task_id)
-  SELECT CAST(:tenant_id AS uuid), CAST(:key AS text), CAST(:fingerprint AS text), CAST(:id AS uuid)
+  INSERT INTO scheduler.idempotency AS i (tenant_id, key, fingerprint, task_id, batch)
+  SELECT CAST(:tenant_id AS uuid), CAST(:key AS text), CAST(:fingerprint AS text), CAST(:id AS uuid),
+    CAST(:batch AS uuid[])
   WHERE CAST(:key AS text) IS NOT NULL
   ON CONFLICT (tenant_id, key) DO UPDATE
-    SET fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id, created_at = EXCLUDED.created_at
+    SET fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id, batch = EXCLUDED.batch,
+      created_at = EXCLUDED.created_at
     WHERE i.created_at < now() - interval '24 hours'
   RETURNING i.task_id
 ), w AS MATERIALIZED (
@@ -54,8 +56,8 @@ WITH k AS (
 SELECT t.*, NULL AS result FROM t;
 
 -- read_key --
--- The task that an idempotency key names, within its 24 hours.
-SELECT i.task_id, i.fingerprint FROM scheduler.idempotency i
+-- The task, or the batch of tasks, that an idempotency key names, within its 24 hours.
+SELECT i.task_id, i.batch, i.fingerprint FROM scheduler.idempotency i
 WHERE i.tenant_id = :tenant_id AND i.key = CAST(:key AS text) AND i.created_at >= now() - interval '24 hours';
 
 -- fail_unstarted --
@@ -339,7 +341,7 @@ SELECT coalesce((SELECT s.paused FROM s), false) AS paused,
 SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.step_count,
   t.cancel_requested_at IS NOT NULL AND (t.steps_begun = t.steps_closed
     OR t.cancel_requested_at <= coalesce(e.stream_ended_at, e.ended_at)) AS is_cancelling, true AS is_offered,
-  t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
+  t.max_total_seconds, t.request_id, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
 FROM scheduler.executors e
 CROSS JOIN LATERAL (SELECT x.* FROM scheduler.tasks x
   WHERE x.state = 'running' AND x.boot_id = e.boot_id OFFSET 0) t
@@ -353,7 +355,7 @@ SELECT t.id, t.state, t.seq, t.lease_token, t.steps_begun, t.steps_closed, t.ste
   t.cancel_requested_at IS NOT NULL AS is_cancelling,
   EXISTS (SELECT FROM scheduler.executors e
     WHERE e.ended_at IS NULL AND e.lease_until > now() AND t.tools <@ e.tools AND e.tools <> '{}') AS is_offered,
-  t.max_total_seconds, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
+  t.max_total_seconds, t.request_id, (CAST(t.plan AS json)->'steps'->(t.steps_begun - 1)->>'tool') AS open_tool
 FROM scheduler.tasks t
 WHERE t.due_at <= now() AND t.state IN ('queued','running')
 ORDER BY t.due_at LIMIT CAST(:most AS integer);

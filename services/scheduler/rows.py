@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -130,8 +131,8 @@ def tool_set(text: str | None) -> tuple[ToolRef, ...]:
     return () if text is None else tuple(ToolRef(*tool) for tool in orjson.loads(text))
 
 
-def submit_parameters(task: NewTask) -> dict[str, object]:
-    """Everything that the statement `submit` binds."""
+def submit_parameters(task: NewTask, *, batch: Sequence[UUID] | None = None) -> dict[str, object]:
+    """Everything that the statement `submit` binds; `batch`: the tasks that the key names."""
     frozen, key, agent, replay = task.frozen, task.idempotency, task.agent, task.replay
     recorded = None if replay is None else replay.recorded_tools
     limits = None if frozen is None else frozen.plan.limits
@@ -143,6 +144,7 @@ def submit_parameters(task: NewTask) -> dict[str, object]:
         "priority": task.priority,
         "key": None if key is None else key.key,
         "fingerprint": None if key is None else key.fingerprint,
+        "batch": None if batch is None else list(batch),
         "tools": [tool.offer for tool in task.called_tools],
         "step_count": None if frozen is None else len(frozen.plan.steps),
         "max_queue_seconds": None if limits is None else limits.max_queue_seconds,

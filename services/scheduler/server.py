@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2 as service_pb
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc as service_grpc
 from libs.rpc.context import current_caller
 from services.scheduler import convert
+from services.scheduler.batching import BatchService
 from services.scheduler.cancelling import CancelService
+from services.scheduler.listing import ListService
 from services.scheduler.replaying import ReplayService
 from services.scheduler.republishing import Republishing
 from services.scheduler.service import TaskService
 from services.scheduler.watching import WatchService
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCases:
+    """What the face of tasks stands on."""
+
+    tasks: TaskService
+    batching: BatchService
+    listing: ListService
+    replaying: ReplayService
+    cancelling: CancelService
+    watching: WatchService
+    republishing: Republishing
+
+
 class SchedulerServicer(service_grpc.SchedulerServiceServicer):
     """pawl.scheduler.v1.SchedulerService."""
 
-    def __init__(
-        self,
-        tasks: TaskService,
-        cancelling: CancelService,
-        watching: WatchService,
-        republishing: Republishing,
-        replaying: ReplayService,
-    ) -> None:
-        self._tasks = tasks
-        self._replaying = replaying
-        self._cancelling = cancelling
-        self._watching = watching
-        self._republishing = republishing
+    def __init__(self, use_cases: UseCases) -> None:
+        self._tasks = use_cases.tasks
+        self._batching = use_cases.batching
+        self._listing = use_cases.listing
+        self._replaying = use_cases.replaying
+        self._cancelling = use_cases.cancelling
+        self._watching = use_cases.watching
+        self._republishing = use_cases.republishing
 
     async def SubmitTask(  # noqa: D102 - named and described by the proto
         self, request: service_pb.SubmitTaskRequest, _context: Any
@@ -48,6 +59,30 @@ class SchedulerServicer(service_grpc.SchedulerServiceServicer):
         return service_pb.ReplayTaskResponse(
             task=convert.task_to_proto(submitted.task), replayed=submitted.replayed
         )
+
+    async def SubmitTasks(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.SubmitTasksRequest, _context: Any
+    ) -> service_pb.SubmitTasksResponse:
+        submitted = await self._batching.submit(current_caller(), convert.batch(request))
+        return service_pb.SubmitTasksResponse(
+            tasks=[convert.task_of_batch_to_proto(task) for task in submitted.tasks],
+            replayed=submitted.replayed,
+        )
+
+    async def ListTasks(  # noqa: D102 - named and described by the proto
+        self, request: service_pb.ListTasksRequest, _context: Any
+    ) -> service_pb.ListTasksResponse:
+        wanted = convert.list_request(request)
+        tasks, next_page_token = await self._listing.page(current_caller(), wanted)
+        return service_pb.ListTasksResponse(
+            tasks=[convert.task_to_proto(task) for task in tasks], next_page_token=next_page_token
+        )
+
+    async def CountTasks(  # noqa: D102 - named and described by the proto
+        self, _request: service_pb.CountTasksRequest, _context: Any
+    ) -> service_pb.CountTasksResponse:
+        counts = await self._listing.count(current_caller())
+        return service_pb.CountTasksResponse(waiting=counts.waiting, running=counts.running)
 
     async def GetTask(  # noqa: D102 - named and described by the proto
         self, request: service_pb.GetTaskRequest, _context: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import UUID
 
 from libs.core.clock import Clock
@@ -83,7 +83,15 @@ class TaskService:
             earlier = await self.earlier(caller, admitted.idempotency, submission.wait_seconds)
             if earlier is not None:
                 return earlier
-        planned = await self._planner.build(
+        planned = await self.plan(caller, submission, admitted)
+        task = new_task(self._new_id(), caller, submission, admitted, planned)
+        return await self.accept(caller, task, planned, wait_seconds=submission.wait_seconds)
+
+    async def plan(
+        self, caller: Caller, submission: Submission, admitted: Admitted
+    ) -> FrozenPlan | Failure:
+        """The planner's plan, or why nobody could make one. PawlError: what it refuses."""
+        return await self._planner.build(
             tenant_id=caller.tenant_id,
             task_input=admitted.task_input,
             plan_json=submission.plan_json,
@@ -91,8 +99,6 @@ class TaskService:
             tier=tier_bounds(caller.limits),
             test_mode=caller.mode == "test",
         )
-        task = _new_task(self._new_id(), caller, submission, admitted, planned)
-        return await self.accept(caller, task, planned, wait_seconds=submission.wait_seconds)
 
     async def accept(
         self, caller: Caller, task: NewTask, planned: FrozenPlan | Failure, *, wait_seconds: float
@@ -122,11 +128,11 @@ class TaskService:
         PawlError idempotency_key_reused when it stands for another request, or for a task that the
         caller's key may not see.
         """
-        found = await self._store.read_key(caller.tenant_id, given.key)
-        if found is None:
+        holder = await self._store.read_key(caller.tenant_id, given.key)
+        if holder is None:
             return None
-        task_id, stored = found
-        check_same_request(given, stored_fingerprint=stored.fingerprint)
+        check_same_request(given, holder)
+        (task_id,) = holder.task_ids
         if is_bound(caller):
             held = await self._store.get(caller.tenant_id, task_id)
             if held is None or not may_see(caller, held):
@@ -182,20 +188,31 @@ class TaskService:
 
     async def _write(self, task: NewTask, planned: FrozenPlan | Failure) -> StoredTask | None:
         pass_crash_point("create.before_commit")
-        if isinstance(planned, Failure):
-            failure = with_progress(planned, step_count=0, succeeded=0)
+        failure = unplanned(planned)
+        if failure is not None:
             stored = await self._store.submit_failed(task, failure)
         else:
             stored = await self._store.submit(task)
         if stored is None:
             return None
         pass_crash_point("create.after_commit_before_reply")
-        TASKS.labels(stored.state.value).inc()
-        log.debug("task stored", task_id=str(stored.id), state=stored.state.value)
-        self._signals.committed()
-        if stored.state is TaskState.QUEUED:
-            self._on_queued(tuple(tool.offer for tool in task.called_tools))
+        self.committed([(task, stored)])
         return stored
+
+    def committed(self, tasks: Sequence[tuple[NewTask, StoredTask]]) -> None:
+        """Tell whoever has to know that these new tasks were committed."""
+        queued = []
+        for task, stored in tasks:
+            TASKS.labels(stored.state.value).inc()
+            log.debug("task stored", task_id=str(stored.id), state=stored.state.value)
+            if stored.state is TaskState.QUEUED:
+                queued.append(task)
+        self._signals.committed()
+        if len(queued) == 1:
+            self._on_queued(tuple(tool.offer for tool in queued[0].called_tools))
+        elif queued:
+            # More than one executor may be needed.
+            self._signals.work_has_come()
 
     async def _lost_race(
         self, caller: Caller, key: IdempotencyKey | None, wait_seconds: float
@@ -205,9 +222,7 @@ class TaskService:
             winner = await self.earlier(caller, key, wait_seconds)
             if winner is not None:
                 return winner
-        # The key's 24 hours ended between the two statements: sent again, it is a new one.
-        message = "the idempotency key has just expired; send it again"
-        raise PawlError("unavailable", message, retry_after_seconds=1)
+        raise just_expired()
 
     async def _until_ended(
         self, caller: Caller, task_id: UUID, flag: Wakeup, wait_seconds: float
@@ -222,13 +237,27 @@ class TaskService:
             await flag.wait(left)
 
 
-def _new_task(
+def just_expired() -> PawlError:
+    """The key's 24 hours ended between two statements: sent again, it is a new one."""
+    message = "the idempotency key has just expired; send it again"
+    return PawlError("unavailable", message, retry_after_seconds=1)
+
+
+def unplanned(planned: FrozenPlan | Failure) -> Failure | None:
+    """Why a task fails that nobody could plan, None when somebody could."""
+    if isinstance(planned, Failure):
+        return with_progress(planned, step_count=0, succeeded=0)
+    return None
+
+
+def new_task(
     task_id: UUID,
     caller: Caller,
     submission: Submission,
     admitted: Admitted,
     planned: FrozenPlan | Failure,
 ) -> NewTask:
+    """What is stored for an admitted submission."""
     context = current()
     return NewTask(
         id=task_id,

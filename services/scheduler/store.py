@@ -18,8 +18,9 @@ from libs.db.fetch import fetch
 from libs.db.kept import KeptConnection
 from libs.db.queries import load_queries
 from libs.process.crash_points import pass_crash_point
+from services.scheduler.batch_model import Entry, KeyHolder
 from services.scheduler.judgement import CANCEL_GRACE_SECONDS
-from services.scheduler.model import IdempotencyKey, NewTask, StoredEvent, StoredStep, StoredTask
+from services.scheduler.model import NewTask, StoredEvent, StoredStep, StoredTask
 from services.scheduler.rows import stored_event, stored_step, stored_task, submit_parameters
 from services.scheduler.task_reads import Asked, TaskReads
 from services.scheduler.waiting import MOST_AHEAD, QueueView
@@ -59,25 +60,40 @@ class TaskStore:
             if await _submit(connection, task) is None:
                 return None
             pass_crash_point("idem.after_insert")
-            parameters = {
-                "id": task.id,
-                "tenant_id": task.tenant_id,
-                "code": failure.code.value,
-                "message": failure.message,
-                "reason": failure.reason,
-            }
-            row = await _one(connection, "fail_unstarted", parameters)
-            if row is None:
-                raise LookupError(f"task {task.id} vanished in its own transaction")
-            return stored_task(row)
+            return await _fail(connection, task, failure)
 
-    async def read_key(self, tenant_id: UUID, key: str) -> tuple[UUID, IdempotencyKey] | None:
-        """The task that a key names, and the request that it was first sent with."""
+    async def submit_batch(self, entries: Sequence[Entry]) -> list[StoredTask] | None:
+        """Store several tasks in one transaction, those with a failure as failed; None as for
+        `submit`.
+
+        The first task carries the idempotency key of them all.
+        """
+        ids = [entry.task.id for entry in entries]
+        stored = []
+        async with transaction(self._hot) as connection:
+            for entry in entries:
+                is_named = entry.task.idempotency is not None
+                one = await _submit(connection, entry.task, batch=ids if is_named else None)
+                if one is None:
+                    # It is the first: nothing was written, and nothing will be.
+                    return None
+                pass_crash_point("idem.after_insert")
+                if entry.failure is not None:
+                    one = await _fail(connection, entry.task, entry.failure)
+                stored.append(one)
+        return stored
+
+    async def read_key(self, tenant_id: UUID, key: str) -> KeyHolder | None:
+        """What a key names, and the request that it was first sent with."""
         async with self._hot.connection() as connection:
             row = await _one(connection, "read_key", {"tenant_id": tenant_id, "key": key})
         if row is None:
             return None
-        return row["task_id"], IdempotencyKey(key=key, fingerprint=row["fingerprint"])
+        return KeyHolder(
+            task_ids=tuple(row["batch"] or (row["task_id"],)),
+            fingerprint=row["fingerprint"],
+            is_batch=row["batch"] is not None,
+        )
 
     async def get(self, tenant_id: UUID, task_id: UUID) -> StoredTask | None:
         """A task of the tenant."""
@@ -176,9 +192,25 @@ class TaskStore:
         return {(row["tenant_id"], row["id"]): stored_task(row) for row in rows}
 
 
-async def _submit(connection: Connection, task: NewTask) -> StoredTask | None:
-    row = await _one(connection, "submit", submit_parameters(task))
+async def _submit(
+    connection: Connection, task: NewTask, *, batch: Sequence[UUID] | None = None
+) -> StoredTask | None:
+    row = await _one(connection, "submit", submit_parameters(task, batch=batch))
     return None if row is None else stored_task(row)
+
+
+async def _fail(connection: Connection, task: NewTask, failure: Failure) -> StoredTask:
+    parameters = {
+        "id": task.id,
+        "tenant_id": task.tenant_id,
+        "code": failure.code.value,
+        "message": failure.message,
+        "reason": failure.reason,
+    }
+    row = await _one(connection, "fail_unstarted", parameters)
+    if row is None:
+        raise LookupError(f"task {task.id} vanished in its own transaction")
+    return stored_task(row)
 
 
 async def _one(connection: Connection, name: str, parameters: dict[str, Any]) -> DictRow | None:

@@ -125,6 +125,7 @@ def _judged(row: Mapping[str, Any]) -> JudgedTask:
         is_offered=row["is_offered"],
         max_total_seconds=row["max_total_seconds"],
         open_tool=row["open_tool"],
+        request_id=row["request_id"],
     )
 
 

@@ -126,7 +126,12 @@ class Sweeper:
 
     def _note(self, task: JudgedTask, state: TaskState) -> None:
         became = state.value if state.is_terminal else "free"
-        log.info("task settled", task_id=str(task.task_id), became=became)
+        log.info(
+            "task settled",
+            task_id=str(task.task_id),
+            request_id=task.request_id,
+            became=became,
+        )
         if state.is_terminal:
             TASKS.labels(state.value).inc()
 

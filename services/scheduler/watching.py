@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from libs.rpc.context import Caller, require_scope
+from services.scheduler.event_reads import Asked, EventReads
 from services.scheduler.event_tail import EventTail
 from services.scheduler.model import StoredEvent
 from services.scheduler.reach import is_bound, may_see, seen
@@ -25,6 +26,7 @@ class WatchService:
 
     def __init__(self, store: TaskStore, *, tail: EventTail, signals: Signals) -> None:
         self._store = store
+        self._reads = EventReads(self._events_after)
         self._tail = tail
         self._signals = signals
 
@@ -39,9 +41,7 @@ class WatchService:
             is_over = task.state.is_terminal and after >= task.seq
             while not is_over:
                 flag.clear()
-                events = await self._store.events(
-                    caller.tenant_id, task_id, after=after, limit=EVENTS_PER_ANSWER
-                )
+                events = await self._reads.get((caller.tenant_id, task_id, after))
                 if events:
                     yield events
                     after = events[-1].seq
@@ -49,6 +49,10 @@ class WatchService:
                 else:
                     self._signals.check_open()
                     await flag.wait(LOOK_SECONDS)
+
+    async def _events_after(self, asked: Asked) -> list[StoredEvent]:
+        tenant_id, task_id, after = asked
+        return await self._store.events(tenant_id, task_id, after=after, limit=EVENTS_PER_ANSWER)
 
     async def tenant_events(
         self, caller: Caller, *, after_position: int | None

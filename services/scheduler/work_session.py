@@ -103,15 +103,15 @@ class WorkSession:
         for task in tasks:
             log.debug(
                 "task assigned",
-                task_id=str(task.task_id),
                 executor_id=self.stream.executor_id,
                 trace_id=trace_id_of(task.traceparent),
+                **_ids(task),
             )
         self._news.set()
 
     def lose(self, task: Assigned, row: ReportRow) -> None:
         """End a task that nobody runs any more, though its step is open."""
-        log.error("open step that its executor does not know", task_id=str(task.task_id))
+        log.error("open step that its executor does not know", **_ids(task))
         self._spawn(self._end_quietly(row))
 
     def cancel(self, task_ids: Iterable[UUID]) -> None:
@@ -367,9 +367,9 @@ class WorkSession:
         """Fail a task whose executor reports what cannot be written; else it would not end."""
         log.error(
             "report cannot be recorded, the task fails",
-            task_id=str(task.task_id),
             executor_id=self.stream.executor_id,
             error=str(error),
+            **_ids(task),
         )
         row = broken_form(task, boot_id=self.stream.boot_id, progress=progress)
         try:
@@ -393,3 +393,8 @@ class WorkSession:
 def unavailable(message: str) -> PawlError:
     """Why a stream ends that an executor should open again."""
     return PawlError("unavailable", message, retry_after_seconds=1)
+
+
+def _ids(task: Assigned) -> dict[str, str]:
+    """What a line about a task in the log says of it: a stream belongs to no request."""
+    return {"task_id": str(task.task_id), "request_id": task.request_id}

@@ -14,7 +14,16 @@ from cloudevents.core.formats.json import JSONFormat
 from libs.bus.envelope import decode, read_task_event
 from libs.bus.relay import Relay
 from libs.core.ids import new_id
-from tests.bus.world import READER, TENANT, TRACEPARENT, WRITER, World, note, write_in
+from tests.bus.world import (
+    READER,
+    REQUEST_ID,
+    TENANT,
+    TRACEPARENT,
+    WRITER,
+    World,
+    note,
+    write_in,
+)
 from tests.waiting import eventually
 
 
@@ -46,7 +55,7 @@ async def test_move_publishes_an_envelope_that_reads_back(world: World) -> None:
     first = events[0]
     assert (first.type, first.source) == ("pawl.task.status_transition.v1", "/pawl/scheduler")
     assert (first.subject, first.tenant_id) == (str(task), TENANT)
-    assert first.traceparent == TRACEPARENT
+    assert (first.traceparent, first.request_id) == (TRACEPARENT, REQUEST_ID)
     assert abs((datetime.now(UTC) - first.time).total_seconds()) < 60
     assert read_task_event(first).to_state == "created"
 
@@ -65,16 +74,19 @@ async def test_move_writes_headers_that_other_readers_of_cloudevents_take(world:
     assert event.get_extension("sequence") == "1"
     assert event.get_extension("tenant") == str(TENANT)
     assert event.get_extension("traceparent") == TRACEPARENT
+    assert event.get_extension("requestid") == REQUEST_ID
 
 
-async def test_move_leaves_out_a_traceparent_that_is_not_known(world: World) -> None:
+async def test_move_leaves_out_what_is_not_known_of_the_request(world: World) -> None:
     (task,) = await world.write_tasks(1, events=1)
-    await world.ask(f"UPDATE {WRITER}.tasks SET traceparent = NULL WHERE id = %s", (task,))
+    forget = f"UPDATE {WRITER}.tasks SET traceparent = NULL, request_id = '' WHERE id = %s"
+    await world.ask(forget, (task,))
 
     await world.publisher.move()
 
     (record,) = await world.records()
-    assert not {"traceparent", "ce_traceparent"} & set(json.loads(record.headers))
+    unknown = {"traceparent", "ce_traceparent", "ce_requestid"}
+    assert not unknown & set(json.loads(record.headers))
 
 
 async def test_move_of_an_empty_outbox_does_nothing(world: World) -> None:

@@ -34,12 +34,14 @@ from tests.servers import Database
 WRITER = "bus_writer"
 READER = "bus_reader"
 TENANT = UUID("01936b2e-0000-7000-8000-00000000000a")
+REQUEST_ID = 'a-"1"'
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 _TABLES = f"""
 CREATE SCHEMA {WRITER};
 CREATE TABLE {WRITER}.tasks (
-  id uuid PRIMARY KEY, tenant_id uuid NOT NULL, seq int NOT NULL, traceparent text);
+  id uuid PRIMARY KEY, tenant_id uuid NOT NULL, seq int NOT NULL, traceparent text,
+  request_id text);
 CREATE TABLE {WRITER}.task_events (
   task_id uuid NOT NULL, seq int NOT NULL, type text NOT NULL, from_state text,
   to_state text NOT NULL, at timestamptz NOT NULL DEFAULT now(), data text NOT NULL,
@@ -57,8 +59,8 @@ GRANT SELECT, INSERT ON {READER}.effects TO pawl_auth;
 # As every writer of the scheduler: numbers under the lock of the task's row.
 _WRITE = f"""
 WITH t AS (
-  INSERT INTO {WRITER}.tasks AS t (id, tenant_id, seq, traceparent)
-  VALUES (%(task)s, %(tenant)s, %(events)s, %(traceparent)s)
+  INSERT INTO {WRITER}.tasks AS t (id, tenant_id, seq, traceparent, request_id)
+  VALUES (%(task)s, %(tenant)s, %(events)s, %(traceparent)s, %(request_id)s)
   ON CONFLICT (id) DO UPDATE SET seq = t.seq + %(events)s
   RETURNING id, seq
 ), e AS (
@@ -344,6 +346,7 @@ async def write_in(connection: Connection, task: UUID, *, events: int = 1) -> No
         "tenant": str(TENANT),
         "events": events,
         "traceparent": TRACEPARENT,
+        "request_id": REQUEST_ID,
     }
     await connection.execute(_WRITE, parameters)
 

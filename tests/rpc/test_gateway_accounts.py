@@ -228,6 +228,8 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
         for path, operations in document["paths"].items()
         for method in operations
     } == {
+        "GET /api/v1/tasks",
+        "POST /api/v1/tasks/batch",
         "POST /api/v1/tasks/execute",
         "POST /api/v1/tasks/{task_id}/replay",
         "GET /api/v1/tasks/{task_id}",
@@ -260,7 +262,8 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
     execute = document["paths"]["/api/v1/tasks/execute"]["post"]
     assert execute["requestBody"]["required"]
-    assert {parameter["name"] for parameter in execute["parameters"]} == {"wait", "Idempotency-Key"}
+    read = {parameter["name"] for parameter in execute["parameters"]}
+    assert read == {"wait", "Prefer", "Idempotency-Key"}
     cancel = document["paths"]["/v1/tasks/{task_id}/cancel"]["post"]
     assert not cancel["requestBody"]["required"]
     assert {"200", "404", "409", "415", "422", "503"} <= set(cancel["responses"])

@@ -239,6 +239,16 @@ async def test_context_travels(channel: RpcChannel, planner: Planner) -> None:
     assert seen.deadline is not None
 
 
+@pytest.mark.parametrize("sent", ["", "x" * 129])
+async def test_a_request_id_that_is_none_is_replaced(
+    channel: RpcChannel, planner: Planner, sent: str
+) -> None:
+    with bind(CallContext(request_id=sent)):
+        await build(channel, "fine")
+
+    assert planner.contexts[0].request_id.startswith("req_")
+
+
 @pytest.mark.parametrize("sent", ["", "00-a-b-01"])
 async def test_a_call_without_a_traceparent_begins_a_trace(
     channel: RpcChannel, planner: Planner, sent: str

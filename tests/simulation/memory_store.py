@@ -19,6 +19,7 @@ from libs.bus.bus import Backlog, Moved
 from libs.core.errors import Failure
 from libs.core.lifecycle import TaskState
 from libs.db.engine import STATEMENT_TIMEOUT_SECONDS, WAIT_SECONDS
+from services.scheduler.batch_model import KeyHolder
 from services.scheduler.judgement import (
     CANCEL_GRACE_SECONDS,
     RECONNECT_SECONDS,
@@ -29,7 +30,6 @@ from services.scheduler.model import (
     Assigned,
     Claimed,
     Fate,
-    IdempotencyKey,
     NewTask,
     Renewal,
     ReportRow,
@@ -249,7 +249,7 @@ class MemoryTaskStore(TaskStore):
         """Everything can be planned here."""
         raise NotImplementedError
 
-    async def read_key(self, tenant_id: UUID, key: str) -> tuple[UUID, IdempotencyKey] | None:
+    async def read_key(self, tenant_id: UUID, key: str) -> KeyHolder | None:
         """As TaskStore.read_key."""
         return await self._memory.run(lambda: self._sql.read_key(tenant_id, key))
 

@@ -188,4 +188,5 @@ class Statements(TenantStatements, WorkStatements):
             is_offered=is_offered,
             max_total_seconds=task.max_total_seconds,
             open_tool=tool,
+            request_id=task.request_id,
         )

@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from services.scheduler.model import IdempotencyKey, NewTask, StoredTask
+from services.scheduler.batch_model import KeyHolder
+from services.scheduler.model import NewTask, StoredTask
 from services.scheduler.rows import stored_task, submit_parameters
 from tests.simulation.tables import S, Tables, TaskRow
 
@@ -80,12 +81,12 @@ class TenantStatements(Tables):
         own = max((task.rank for task in waiting if task.tenant_id == tenant_id), default=-1)
         return max(lowest, own + 1)
 
-    def read_key(self, tenant_id: UUID, key: str) -> tuple[UUID, IdempotencyKey] | None:
+    def read_key(self, tenant_id: UUID, key: str) -> KeyHolder | None:
         """The task that a key names."""
         found = self.keys.get((tenant_id, key))
         if found is None or found[2] < self.now() - KEY_LIFE:
             return None
-        return found[1], IdempotencyKey(key=key, fingerprint=found[0])
+        return KeyHolder(task_ids=(found[1],), fingerprint=found[0], is_batch=False)
 
     def get(self, tenant_id: UUID, task_id: UUID) -> StoredTask | None:
         """A task of the tenant, with its result."""

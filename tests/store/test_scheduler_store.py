@@ -95,7 +95,7 @@ async def test_fifty_submits_with_one_key_make_one_task(stores: Stores) -> None:
     assert await stores.ask("SELECT count(*) AS n FROM scheduler.task_events") == [{"n": 3}]
     found = await stores.tasks.read_key(TENANT, "k")
     assert found is not None
-    assert found[0] == winner.id
+    assert found.task_ids == (winner.id,)
 
 
 async def test_key_of_another_tenant_is_another_key(stores: Stores) -> None:

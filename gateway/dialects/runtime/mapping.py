@@ -22,10 +22,14 @@ from libs.pb.pawl.plan.v1 import plan_pb2
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
 from libs.rpc.convert import from_timestamp, to_timestamp
 
+TASKS_PATH = "/api/v1/tasks"
 EXECUTE_PATH = "/api/v1/tasks/execute"
+BATCH_PATH = "/api/v1/tasks/batch"
 REPLAY_PATH = "/api/v1/tasks/{task_id}/replay"
 MAX_STEPS = 2**31 - 1
 MAX_PRIORITY = 1000
+MAX_TASKS = 1000
+"""Of one batch, whatever the tier; the scheduler knows how many it allows."""
 
 STATES = {
     task_pb2.TASK_STATE_CREATED: "created",
@@ -58,9 +62,11 @@ _FIELDS = {
     "asked.max_steps": "max_steps",
     "max_total_seconds": "timeout_seconds",
     "asked.max_total_seconds": "timeout_seconds",
+    "page_size": "limit",
+    "page_token": "cursor",
 }
 """How the services call a field → how this dialect does; others are the same in both."""
-_ROOT = re.compile(r"(?:asked\.)?[a-z_]+")
+_ROOT = re.compile(r"(tasks\[[0-9]+\]\.)?((?:asked\.)?[a-z_]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,26 +84,30 @@ def submission(body: dict[str, Json], options: Options) -> scheduler_service_pb2
     the planner says what is wrong with it, whatever it is.
     """
     members = Members(body)
-    task_input = members.record("task_definition", required=True)
-    asked = plan_pb2.Limits(
-        max_steps=members.integer("max_steps", minimum=1, maximum=MAX_STEPS),
-        max_total_seconds=members.number("timeout_seconds", above=0),
-    )
-    plan = members.anything("plan")
-    priority = members.integer("priority", minimum=-MAX_PRIORITY, maximum=MAX_PRIORITY)
-    scheduled_at = members.instant("scheduled_at")
+    request = _task_wanted(members)
     members.check()
-    key = options.idempotency_key
-    return scheduler_service_pb2.SubmitTaskRequest(
-        task_input_json=_json_text(task_input),
-        plan_json=_json_text(plan) if "plan" in body else None,
-        asked=asked,
-        priority=priority or 0,
-        scheduled_at=None if scheduled_at is None else to_timestamp(scheduled_at),
-        idempotency_key=key,
-        request_fingerprint=fingerprint("POST", EXECUTE_PATH, body) if key is not None else "",
-        wait_seconds=options.wait_seconds,
+    if options.idempotency_key is not None:
+        request.idempotency_key = options.idempotency_key
+        request.request_fingerprint = fingerprint("POST", EXECUTE_PATH, body)
+    request.wait_seconds = options.wait_seconds
+    return request
+
+
+def batch(
+    body: dict[str, Json], *, idempotency_key: str | None
+) -> scheduler_service_pb2.SubmitTasksRequest:
+    """The request that a body of batch means. Raises PawlError as `submission`; each field begins
+    with its task: `tasks[2].max_steps`.
+    """
+    members = Members(body)
+    request = scheduler_service_pb2.SubmitTasksRequest(
+        tasks=[_task_wanted(one) for one in members.records("tasks", max_items=MAX_TASKS)]
     )
+    members.check()
+    if idempotency_key is not None:
+        request.idempotency_key = idempotency_key
+        request.request_fingerprint = fingerprint("POST", BATCH_PATH, body)
+    return request
 
 
 def replay(
@@ -236,7 +246,7 @@ def _renamed(error: PawlError) -> PawlError:
     message = error.message
     errors = []
     for one in error.errors:
-        name = _ROOT.sub(lambda root: _FIELDS.get(root[0], root[0]), one.field, count=1)
+        name = _ROOT.sub(_here, one.field, count=1)
         message = message.replace(f"{one.field}:", f"{name}:") if name != one.field else message
         errors.append(replace(one, field=name))
     return PawlError(
@@ -244,6 +254,29 @@ def _renamed(error: PawlError) -> PawlError:
         message,
         errors=tuple(errors),
         retry_after_seconds=error.retry_after_seconds,
+    )
+
+
+def _here(root: re.Match[str]) -> str:
+    return (root[1] or "") + _FIELDS.get(root[2], root[2])
+
+
+def _task_wanted(members: Members) -> scheduler_service_pb2.SubmitTaskRequest:
+    """What the members of one task mean; whoever holds them checks them."""
+    task_input = members.record("task_definition", required=True)
+    asked = plan_pb2.Limits(
+        max_steps=members.integer("max_steps", minimum=1, maximum=MAX_STEPS),
+        max_total_seconds=members.number("timeout_seconds", above=0),
+    )
+    has_plan, plan = "plan" in members, members.anything("plan")
+    priority = members.integer("priority", minimum=-MAX_PRIORITY, maximum=MAX_PRIORITY)
+    scheduled_at = members.instant("scheduled_at")
+    return scheduler_service_pb2.SubmitTaskRequest(
+        task_input_json=_json_text(task_input),
+        plan_json=_json_text(plan) if has_plan else None,
+        asked=asked,
+        priority=priority or 0,
+        scheduled_at=None if scheduled_at is None else to_timestamp(scheduled_at),
     )
 
 

@@ -143,25 +143,22 @@ class Failure(BaseModel):
     reason: str | None = Field(None, description="A finer word than code.")
 
 
+EXECUTION: dict[str, Any] = {
+    "version": "pawl-0.1.0",
+    "task_id": TASK_ID,
+    "status": "queued",
+    "duration_seconds": 0.0,
+    "cost_usd": 0.0,
+    "result": {"queued": True},
+    "error": None,
+    "failure": None,
+}
+
+
 class Execution(BaseModel):
     """What became of a submission."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "version": "pawl-0.1.0",
-                    "task_id": TASK_ID,
-                    "status": "queued",
-                    "duration_seconds": 0.0,
-                    "cost_usd": 0.0,
-                    "result": {"queued": True},
-                    "error": None,
-                    "failure": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [EXECUTION]})
     version: str
     task_id: Id
     status: Status
@@ -186,55 +183,55 @@ class Queue(BaseModel):
     )
 
 
-class Task(BaseModel):
-    """A task as it stands."""
+LISTED_TASK: dict[str, Any] = {
+    "version": "pawl-0.1.0",
+    "id": TASK_ID,
+    "task_id": TASK_ID,
+    "replay_of_task_id": None,
+    "input": INPUT,
+    "status": "succeeded",
+    "planned_by": "caller",
+    "result": {"result": 2},
+    "error": None,
+    "priority": 0,
+    "created_at": "2026-02-27T11:18:01.127894+00:00",
+    "scheduled_at": None,
+    "cancel_requested_at": None,
+    "execution_started_at": "2026-02-27T11:18:02.991451+00:00",
+    "execution_finished_at": "2026-02-27T11:18:03.002295+00:00",
+    "failure": None,
+}
+TASK: dict[str, Any] = LISTED_TASK | {"plan": PLAN, "planner_note": None, "queue": None}
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "version": "pawl-0.1.0",
-                    "id": TASK_ID,
-                    "task_id": TASK_ID,
-                    "replay_of_task_id": None,
-                    "input": INPUT,
-                    "status": "succeeded",
-                    "plan": PLAN,
-                    "planned_by": "caller",
-                    "planner_note": None,
-                    "result": {"result": 2},
-                    "error": None,
-                    "priority": 0,
-                    "queue": None,
-                    "created_at": "2026-02-27T11:18:01.127894+00:00",
-                    "scheduled_at": None,
-                    "cancel_requested_at": None,
-                    "execution_started_at": "2026-02-27T11:18:02.991451+00:00",
-                    "execution_finished_at": "2026-02-27T11:18:03.002295+00:00",
-                    "failure": None,
-                }
-            ]
-        }
-    )
+
+class ListedTask(BaseModel):
+    """A task as it stands, without what a look at that one task adds."""
+
     version: str
     id: Id
     task_id: Id
     replay_of_task_id: Id | None
     input: Any
     status: Status
-    plan: Plan | None = Field(description="Null until the task is planned.")
     planned_by: str | None = Field(description="caller, offline, template or model.")
-    planner_note: str | None
     result: Any = Field(description="The last output; null until the task has succeeded.")
     error: str | None
     priority: Priority
-    queue: Queue | None = Field(description="Null unless the task waits.")
     created_at: Time
     scheduled_at: Time | None = Field(description="When it is due; null: at once.")
     cancel_requested_at: Time | None
     execution_started_at: Time | None
     execution_finished_at: Time | None
     failure: Failure | None
+
+
+class Task(ListedTask):
+    """A task as it stands."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [TASK]})
+    plan: Plan | None = Field(description="Null until the task is planned.")
+    planner_note: str | None
+    queue: Queue | None = Field(description="Null unless the task waits.")
 
 
 class Event(BaseModel):

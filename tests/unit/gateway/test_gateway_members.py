@@ -91,3 +91,40 @@ def test_unknown_members_are_refused_and_their_names_bounded() -> None:
     assert caught.value.code == "unknown_field"
     assert len(caught.value.errors) == 10
     assert all(len(error.field) <= 64 for error in caught.value.errors)
+
+
+def test_records_are_read_each_as_a_whole_is() -> None:
+    members = Members({"l": [{"t": "x"}, {"t": "y"}]})
+
+    assert [one.text("t") for one in members.records("l", max_items=2)] == ["x", "y"]
+    members.check()
+
+
+@pytest.mark.parametrize("value", [None, {}, "x", [], [{}, {}, {}]])
+def test_records_are_an_array_of_as_many_as_allowed(value: Json) -> None:
+    members = Members({"l": value})
+
+    assert members.records("l", max_items=2) == []
+    assert [field for field, _ in errors_of(members)] == ["l"]
+
+
+def test_what_is_wrong_within_a_record_names_its_place() -> None:
+    members = Members({"l": [{"i": 9}, 7, {"x": 1}], "y": 1})
+
+    for one in members.records("l", max_items=3):
+        one.integer("i", minimum=1, maximum=3)
+
+    assert errors_of(members) == [
+        ("l[1]", "wrong_type"),
+        ("y", "unknown_field"),
+        ("l[0].i", "out_of_range"),
+        ("l[2].x", "unknown_field"),
+    ]
+
+
+def test_an_array_of_a_thousand_wrongs_names_a_hundred() -> None:
+    members = Members({"l": [7] * 1000})
+
+    members.records("l", max_items=1000)
+
+    assert len(errors_of(members)) == 100

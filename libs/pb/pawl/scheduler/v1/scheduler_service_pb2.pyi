@@ -191,7 +191,7 @@ class SubmitTasksResponse(_message.Message):
     """True: the idempotency key belongs to these earlier tasks; nothing new was stored."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
-        """In the order of the request, as they stand now."""
+        """In the order of the request, as they stand now, without input, plan, planner_note and result."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class ListTasksResponse(_message.Message):
     """Output only. Unset: this was the last page."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
-        """The tasks of this page, without plan and planner_note."""
+        """The tasks of this page, without plan, planner_note and waiting. Fewer than asked for when their texts are large."""
 
     def __init__(
         self,

@@ -132,9 +132,10 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
-        none of the pages that follow.
+        """List the tenant's tasks, newest first. A page shows what stands when it is read.
 
+        Newest is by created_at, the database's time of the submit. A task that stood when the first page was read is on
+        one page exactly, unless it ceases to match meanwhile; one that was submitted later is on none of those that follow.
         Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
         (insufficient_scope: tasks:read).
         """

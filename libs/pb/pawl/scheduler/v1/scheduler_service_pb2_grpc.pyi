@@ -60,9 +60,10 @@ class SchedulerServiceStub:
     At most the tier's max_tasks_per_request. Errors: as SubmitTask.
     """
     ListTasks: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListTasksRequest, _scheduler_service_pb2.ListTasksResponse]
-    """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
-    none of the pages that follow.
+    """List the tenant's tasks, newest first. A page shows what stands when it is read.
 
+    Newest is by created_at, the database's time of the submit. A task that stood when the first page was read is on
+    one page exactly, unless it ceases to match meanwhile; one that was submitted later is on none of those that follow.
     Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
     (insufficient_scope: tasks:read).
     """
@@ -136,9 +137,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     At most the tier's max_tasks_per_request. Errors: as SubmitTask.
     """
     ListTasks: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListTasksRequest, _scheduler_service_pb2.ListTasksResponse]  # type: ignore[assignment]
-    """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
-    none of the pages that follow.
+    """List the tenant's tasks, newest first. A page shows what stands when it is read.
 
+    Newest is by created_at, the database's time of the submit. A task that stood when the first page was read is on
+    one page exactly, unless it ceases to match meanwhile; one that was submitted later is on none of those that follow.
     Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
     (insufficient_scope: tasks:read).
     """
@@ -233,9 +235,10 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_service_pb2.ListTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_service_pb2.ListTasksResponse, _abc.Awaitable[_scheduler_service_pb2.ListTasksResponse]]:
-        """List the tenant's tasks, newest first. A page shows what stands when it is read; what is submitted meanwhile is on
-        none of the pages that follow.
+        """List the tenant's tasks, newest first. A page shows what stands when it is read.
 
+        Newest is by created_at, the database's time of the submit. A task that stood when the first page was read is on
+        one page exactly, unless it ceases to match meanwhile; one that was submitted later is on none of those that follow.
         Errors: INVALID_ARGUMENT (invalid_cursor, validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
         (insufficient_scope: tasks:read).
         """

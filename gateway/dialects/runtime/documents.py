@@ -1,0 +1,75 @@
+"""What the OpenAPI document says of the runtime dialect's parameters and answers."""
+
+from __future__ import annotations
+
+from gateway.dialects.runtime import lists, streams
+from gateway.openapi import (
+    BODY_REFUSALS,
+    CURSOR,
+    ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENT_REPLAYED,
+    IF_NONE_MATCH,
+    LIMIT,
+    PREFER,
+    PREFERENCE_APPLIED,
+    REFUSALS,
+    RETRY_AFTER,
+    WAIT,
+    Responses,
+    event_stream,
+    query_parameter,
+)
+
+_UUID = {"type": "string", "format": "uuid"}
+_TIME = {"type": "string", "format": "date-time"}
+_WORDS = "|".join(lists.WORDS)
+
+CREATE = (WAIT, PREFER, IDEMPOTENCY_KEY)
+"""What is read beside the body of a create."""
+LOOK = (WAIT, PREFER, IF_NONE_MATCH)
+"""What is read when a task is looked at."""
+LIST_QUERY = (
+    query_parameter(
+        "status",
+        "In this status, or in one of several with commas between.",
+        {
+            "type": "string",
+            "pattern": f"^({_WORDS})(,({_WORDS}))*$",
+            "examples": ["queued,running"],
+        },
+    ),
+    query_parameter("created_from", "Submitted at this time or later.", _TIME),
+    query_parameter("created_before", "Submitted before this time.", _TIME),
+    query_parameter("agent_id", "Of this agent.", _UUID),
+    query_parameter("replay_of_task_id", "Replays of this task.", _UUID),
+    query_parameter(
+        "mode", "Submitted with a key of this mode.", {"type": "string", "enum": list(lists.MODES)}
+    ),
+    LIMIT,
+    CURSOR,
+)
+
+ACCEPTED: Responses = BODY_REFUSALS | {
+    200: {
+        "description": "How it stands.",
+        "headers": RETRY_AFTER | PREFERENCE_APPLIED | IDEMPOTENT_REPLAYED,
+    }
+}
+ALL_ACCEPTED: Responses = BODY_REFUSALS | {
+    200: {"description": "How they stand.", "headers": RETRY_AFTER | IDEMPOTENT_REPLAYED}
+}
+LOOKED_AT: Responses = REFUSALS | {
+    200: {"description": "How it stands.", "headers": ETAG | RETRY_AFTER | PREFERENCE_APPLIED},
+    304: {
+        "description": "The answer that If-None-Match names still holds.",
+        "headers": ETAG | RETRY_AFTER | PREFERENCE_APPLIED,
+    },
+}
+STREAMED: Responses = (
+    REFUSALS
+    | event_stream(
+        "The task's events from the first, or after Last-Event-ID, to the last.", streams.EXAMPLE
+    )
+    | {204: {"description": "The task has ended and Last-Event-ID is its last event."}}
+)
