@@ -262,10 +262,12 @@ class WorkStatements(Tables):
         if closed is not None:
             step, said = _closed_step(row, tool=row.closed_tool)
             events.append(("step_finished", S.RUNNING, said))
+            columns["steps_closed"] = closed.step_index
+        # What was used belongs to the step that closed; of one that was killed, to the end.
+        if (used := report.end if closed is None else closed) is not None:
             columns |= {
-                "steps_closed": closed.step_index,
-                "cost_usd": task.cost_usd + closed.cost_usd,
-                "tokens_used": task.tokens_used + closed.tokens,
+                "cost_usd": task.cost_usd + used.cost_usd,
+                "tokens_used": task.tokens_used + used.tokens,
             }
         if start is not None:
             events.append(

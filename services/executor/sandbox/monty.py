@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,8 @@ from services.executor.sandbox.model import (
     CodeResult,
     SandboxIdentity,
     SandboxUnavailable,
+    Spent,
+    untold,
 )
 
 if TYPE_CHECKING:
@@ -79,15 +82,18 @@ class MontySandbox:
         """As Sandbox.is_healthy: there is nothing to get ready that could fail again and again."""
         return True
 
-    async def run(self, request: CodeRequest) -> CodeResult:
+    async def run(self, request: CodeRequest, *, spent: Spent = untold) -> CodeResult:
         """As Sandbox.run."""
         self._check(request)
         async with self._places:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(request.wall_seconds + GRACE_SECONDS):
                     return await self._run(request)
             except TimeoutError as error:
                 raise _timed_out(request) from error
+            finally:
+                spent(time.monotonic() - began)
 
     async def boots(self) -> frozenset[str]:
         """As Sandbox.boots: the processes end with their parent."""

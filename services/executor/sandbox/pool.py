@@ -26,6 +26,8 @@ from services.executor.sandbox.model import (
     Guest,
     SandboxIdentity,
     SandboxUnavailable,
+    Spent,
+    untold,
 )
 
 _LOOK_SECONDS = 5.0
@@ -120,19 +122,16 @@ class PooledSandbox:
         """As Sandbox.is_healthy."""
         return self._failures < self._size.most_failures
 
-    async def run(self, request: CodeRequest) -> CodeResult:
+    async def run(self, request: CodeRequest, *, spent: Spent = untold) -> CodeResult:
         """As Sandbox.run."""
         verdict.check_size(request, self._limits)
         guest = await self._guest()
-        began = self._monotonic()
         try:
-            result = await self._ask(guest, request)
+            result = await self._timed(guest, request, spent)
         except BaseException:
             # Only when it is removed has all of the code surely ended.
             await self._end(guest)
             raise
-        finally:
-            _run_seconds.observe(self._monotonic() - began)
         # A guest that has answered has killed its code before.
         self._discard(guest)
         return result
@@ -158,6 +157,15 @@ class PooledSandbox:
             await asyncio.wait(set(self._removals))
         _idle.set(0)
         await self._backend.close()
+
+    async def _timed(self, guest: Guest, request: CodeRequest, spent: Spent) -> CodeResult:
+        began = self._monotonic()
+        try:
+            return await self._ask(guest, request)
+        finally:
+            seconds = self._monotonic() - began
+            _run_seconds.observe(seconds)
+            spent(seconds)
 
     async def _ask(self, guest: Guest, request: CodeRequest) -> CodeResult:
         request_id = verdict.new_request_id()
