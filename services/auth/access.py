@@ -17,4 +17,5 @@ ACCESS: Access = {
     f"/{SERVICE}/ListKeys": _CALLERS,
     f"/{SERVICE}/RevokeKey": _CALLERS,
     f"/{SERVICE}/GetUsage": _CALLERS,
+    f"/{SERVICE}/ListUsage": _CALLERS,
 }

@@ -7,17 +7,20 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.core.errors import field_error
+from libs.core.tiers import TIERS
 from libs.pb.pawl.auth.v1 import auth_pb2, auth_service_pb2
 from libs.rpc.convert import tier_limits_to_proto, to_timestamp
 from services.auth.model import (
     ApiKey,
     Authenticated,
+    DayUsage,
     KeyPage,
     KeyWanted,
+    MonthUsage,
     Tenant,
     TenantPage,
     TenantWanted,
-    Usage,
+    User,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -96,9 +99,48 @@ def key_page_to_proto(page: KeyPage) -> auth_service_pb2.ListKeysResponse:
     )
 
 
-def usage_to_proto(usage: Usage) -> auth_pb2.Usage:
-    """A month's use."""
-    return auth_pb2.Usage(month=usage.month, tasks=usage.tasks, steps=usage.steps)
+def month_usage_to_proto(usage: MonthUsage) -> auth_service_pb2.GetUsageResponse:
+    """A month's use, who asks, and what the tenant may use."""
+    used, account = usage.amounts, usage.account
+    return auth_service_pb2.GetUsageResponse(
+        usage=auth_pb2.Usage(
+            month=usage.month,
+            tasks=used.tasks,
+            steps=used.steps,
+            requests=usage.requests,
+            sandbox_ms=used.sandbox_ms,
+            tokens=used.tokens,
+            cost_usd=float(used.cost_usd),
+        ),
+        user=user_to_proto(account.user),
+        tier=account.tier,
+        limits=tier_limits_to_proto(TIERS[account.tier]),
+    )
+
+
+def day_usage_to_proto(usage: DayUsage) -> auth_pb2.DayUsage:
+    """A day's use."""
+    used = usage.amounts
+    return auth_pb2.DayUsage(
+        day=usage.day.isoformat(),
+        tasks=used.tasks,
+        steps=used.steps,
+        requests=usage.requests,
+        sandbox_ms=used.sandbox_ms,
+        tokens=used.tokens,
+        cost_usd=float(used.cost_usd),
+    )
+
+
+def user_to_proto(user: User) -> auth_pb2.User:
+    """A person of a tenant."""
+    return auth_pb2.User(
+        number=user.number,
+        tenant_id=str(user.tenant_id),
+        email=user.email,
+        role=user.role,
+        created_at=to_timestamp(user.created_at),
+    )
 
 
 def _instant(stamp: Timestamp) -> datetime:
