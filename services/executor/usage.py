@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal
 
 from libs.core.errors import FailureCode, StepFailed
@@ -49,7 +48,8 @@ class Usage:
         """
         if not 0 <= sandbox_seconds <= _MAX_COUNT / 1000:
             raise ValueError(f"{sandbox_seconds} seconds in a sandbox; a count from 0 is allowed")
-        ran = Used(sandbox_ms=math.ceil(sandbox_seconds * 1000))
+        microseconds = round(sandbox_seconds * 10**6)
+        ran = Used(sandbox_ms=-(-microseconds // 1000))
         self._settled += _checked(tokens, cost_usd) + ran
 
     def reserve(self, *, tokens: int = 0, cost_usd: float = 0.0) -> Reservation:

@@ -58,6 +58,8 @@ BUILD: dict[str, Callable[[str], tuple[str, Any]]] = {
     "ListKeys.page_token": lambda t: ("ListKeys", pb.ListKeysRequest(page_token=t)),
     "RevokeKey.key_id": lambda t: ("RevokeKey", pb.RevokeKeyRequest(key_id=t)),
     "GetUsage.month": lambda t: ("GetUsage", pb.GetUsageRequest(month=t)),
+    "ListUsage.first_day": lambda t: ("ListUsage", pb.ListUsageRequest(first_day=t)),
+    "ListUsage.last_day": lambda t: ("ListUsage", pb.ListUsageRequest(last_day=t)),
 }
 
 

@@ -114,6 +114,7 @@ REQUESTS: dict[str, Any] = {
     "ListKeys": pb.ListKeysRequest(),
     "RevokeKey": pb.RevokeKeyRequest(key_id=str(uuid4())),
     "GetUsage": pb.GetUsageRequest(),
+    "ListUsage": pb.ListUsageRequest(),
 }
 NEEDED = {
     "CreateTenant": "operator",
@@ -121,7 +122,8 @@ NEEDED = {
     "CreateKey": "keys:write",
     "ListKeys": "keys:read",
     "RevokeKey": "keys:write",
-    "GetUsage": None,
+    "GetUsage": "tasks:read",
+    "ListUsage": "tasks:read",
 }
 
 

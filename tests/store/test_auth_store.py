@@ -22,6 +22,9 @@ from tests.servers import Database
 
 pytestmark = pytest.mark.db
 
+USED = (
+    "INSERT INTO auth.usage_days (tenant_id, day, {}) VALUES (gen_random_uuid(), '2026-12-01', {})"
+)
 SECOND_OWNER = """
 INSERT INTO auth.users (tenant_id, email, role, created_at)
 SELECT id, 'x', 'owner', now() FROM auth.tenants
@@ -164,7 +167,9 @@ async def test_plan_made_on_empty_tables_goes_by_indexes(
         ("UPDATE auth.api_keys SET tenant_id = gen_random_uuid()", "permission"),
         ("UPDATE auth.api_keys SET expires_at = NULL", "permission"),
         ("UPDATE auth.tenants SET tier = 'enterprise'", "permission"),
-        ("TRUNCATE auth.usage_months", "permission"),
+        ("TRUNCATE auth.usage_days", "permission"),
+        ("UPDATE auth.usage_days SET day = now()", "permission"),
+        ("DELETE FROM auth.request_days", "permission"),
         ("ALTER TABLE auth.api_keys DISABLE TRIGGER ALL", "owner"),
     ],
 )
@@ -202,8 +207,8 @@ async def test_service_role_is_accepted_and_the_owner_is_not(world: AuthWorld) -
         ("UPDATE auth.api_keys SET expires_at = created_at", "birth"),
         ("UPDATE auth.api_keys SET user_number = 0", "user_is_of_tenant"),
         ("UPDATE auth.audit_log SET action = 'x'", "action"),
-        ("INSERT INTO auth.usage_months VALUES (gen_random_uuid(), '2026-13', 0, 0)", "month"),
-        ("INSERT INTO auth.usage_months VALUES (gen_random_uuid(), '2026-12', -1, 0)", "negative"),
+        (USED.format("sandbox_ms", "-1"), "negative"),
+        (USED.format("cost_usd", "-0.000000001"), "negative"),
         (SECOND_OWNER, "one_owner"),
     ],
 )
