@@ -18,4 +18,12 @@ ACCESS: Access = {
     f"/{SERVICE}/RevokeKey": _CALLERS,
     f"/{SERVICE}/GetUsage": _CALLERS,
     f"/{SERVICE}/ListUsage": _CALLERS,
+    f"/{SERVICE}/UpdateTenant": _CALLERS,
+    f"/{SERVICE}/RotateKey": _CALLERS,
+    f"/{SERVICE}/CreateUser": _CALLERS,
+    f"/{SERVICE}/ListUsers": _CALLERS,
+    f"/{SERVICE}/UpdateUser": _CALLERS,
+    f"/{SERVICE}/RemoveUser": _CALLERS,
+    f"/{SERVICE}/ListAudit": _CALLERS,
+    f"/{SERVICE}/ReturnPermits": frozenset({"gateway"}),
 }

@@ -135,7 +135,8 @@ async def test_key_of_unknown_tenant_is_not_made(world: AuthWorld) -> None:
         ("tenant_by_name", [("name",)]),
         ("tenant_by_id", [("id",)]),
         ("insert_key", [("tenant_id",)]),
-        ("read_usage", [("tenant_id", "month")]),
+        ("list_usage", [("tenant_id", "day", "day")] * 2),
+        ("read_account", [("tenant_id", "id"), ("tenant_id", "number"), ("id",)]),
     ],
 )
 async def test_plan_made_on_empty_tables_goes_by_indexes(

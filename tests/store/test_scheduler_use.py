@@ -31,7 +31,7 @@ async def stores(database: Database) -> AsyncIterator[Stores]:
 async def test_event_of_a_finished_step_says_what_it_used(stores: Stores) -> None:
     stream, task = await stores.start(steps=2, begun=1)
     await stores.report(
-        stream, task, closes=1, begins=2, cost_usd=0.1 + 1e-7, tokens=30, sandbox_ms=12
+        stream, task, closes=1, begins=2, cost_usd=0.1000001, tokens=30, sandbox_ms=12
     )
     await stores.report(stream, task, closes=2, ends=SUCCEEDED, cost_usd=0.0)
 
