@@ -138,5 +138,5 @@ SELECT u.number, u.tenant_id, u.email, u.role, u.created_at,
   (SELECT t.tier FROM auth.tenants AS t WHERE t.id = u.tenant_id) AS tier
 FROM auth.api_keys AS k
 CROSS JOIN LATERAL (SELECT x.* FROM auth.users AS x
-  WHERE x.tenant_id = k.tenant_id AND x.number = k.user_number AND x.removed_at IS NULL OFFSET 0) AS u
-WHERE k.id = :key_id AND k.tenant_id = :tenant_id;
+  WHERE x.tenant_id = k.tenant_id AND x.number = k.user_number OFFSET 0) AS u
+WHERE k.id = :key_id AND k.tenant_id = :tenant_id AND u.removed_at IS NULL;
