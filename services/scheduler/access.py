@@ -10,6 +10,9 @@ WORK_SERVICE = "pawl.scheduler.v1.WorkService"
 ACCESS: dict[str, frozenset[str]] = {
     f"/{SCHEDULER_SERVICE}/SubmitTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/ReplayTask": frozenset({CALLER}),
+    f"/{SCHEDULER_SERVICE}/SubmitTasks": frozenset({CALLER}),
+    f"/{SCHEDULER_SERVICE}/ListTasks": frozenset({CALLER}),
+    f"/{SCHEDULER_SERVICE}/CountTasks": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/GetTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/CancelTask": frozenset({CALLER}),
     f"/{SCHEDULER_SERVICE}/GetTrace": frozenset({CALLER}),

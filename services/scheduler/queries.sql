@@ -91,6 +91,12 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:tenant_ids AS uuid[])) AS asked(id, tena
 JOIN scheduler.tasks t ON t.id = asked.id AND t.id = ANY(CAST(:ids AS uuid[]))
   AND t.tenant_id = asked.tenant_id;
 
+-- count_tasks --
+-- How many tasks of a tenant have not ended.
+SELECT count(*) FILTER (WHERE t.state <> 'running') AS waiting, count(*) FILTER (WHERE t.state = 'running') AS running
+FROM scheduler.tasks t
+WHERE t.tenant_id = :tenant_id AND t.state IN ('created','planned','queued','running');
+
 -- hello --
 -- Note an executor's stream and lease its boot; earlier boots of the same executor end. No row: this one has.
 -- system

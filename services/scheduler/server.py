@@ -60,6 +60,12 @@ class SchedulerServicer(service_grpc.SchedulerServiceServicer):
         waiting = await self._tasks.waiting(task)
         return service_pb.GetTaskResponse(task=convert.task_to_proto(task, waiting=waiting))
 
+    async def CountTasks(  # noqa: D102 - named and described by the proto
+        self, _request: service_pb.CountTasksRequest, _context: Any
+    ) -> service_pb.CountTasksResponse:
+        waiting, running = await self._tasks.count(current_caller())
+        return service_pb.CountTasksResponse(waiting=waiting, running=running)
+
     async def CancelTask(  # noqa: D102 - named and described by the proto
         self, request: service_pb.CancelTaskRequest, _context: Any
     ) -> service_pb.CancelTaskResponse:

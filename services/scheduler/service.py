@@ -137,6 +137,11 @@ class TaskService:
         with self._signals.ended.flag(task_id) as flag:
             return await self._until_ended(caller.tenant_id, task_id, flag, wait_seconds)
 
+    async def count(self, caller: Caller) -> tuple[int, int]:
+        """How many tasks of the tenant wait, and how many run."""
+        require_scope(caller, READ)
+        return await self._store.count(caller.tenant_id)
+
     async def waiting(self, task: StoredTask) -> Waiting | None:
         """Why a task waits; None when it does not."""
         if not task.is_waiting:

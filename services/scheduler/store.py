@@ -83,6 +83,12 @@ class TaskStore:
         """A task of the tenant."""
         return await self._reads.get(tenant_id, task_id)
 
+    async def count(self, tenant_id: UUID) -> tuple[int, int]:
+        """How many tasks of the tenant wait, and how many run."""
+        async with self._pool.connection() as connection:
+            row = await _one(connection, "count_tasks", {"tenant_id": tenant_id})
+        return (0, 0) if row is None else (row["waiting"], row["running"])
+
     async def cancel(self, tenant_id: UUID, task_id: UUID) -> StoredTask | None:
         """Ask for the end of a task; the task then, cancelled unless a step is open.
 
