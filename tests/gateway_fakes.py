@@ -94,7 +94,9 @@ class FakeAuth(auth_service_pb2_grpc.AuthServiceServicer):
     asked: list[str] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     refusal: PawlError | None = None
-    usage: auth_service_pb2.GetUsageResponse = auth_service_pb2.GetUsageResponse()
+    usage: auth_service_pb2.GetUsageResponse = field(
+        default_factory=auth_service_pb2.GetUsageResponse
+    )
     days: list[auth_pb2.DayUsage] = field(default_factory=list)
     usage_refusal: PawlError | None = None
 

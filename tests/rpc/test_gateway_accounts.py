@@ -230,6 +230,7 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
     } == {
         "POST /api/v1/tasks/execute",
         "POST /api/v1/tasks/{task_id}/replay",
+        "GET /api/v1/tasks/usage",
         "GET /api/v1/tasks/{task_id}",
         "GET /api/v1/tasks/{task_id}/trace",
         "GET /api/v1/tasks/{task_id}/events",
@@ -242,6 +243,7 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
         "POST /v1/keys",
         "DELETE /v1/keys/{key_id}",
         "GET /v1/tools",
+        "GET /v1/usage",
         "GET /healthz",
         "GET /readyz",
     }

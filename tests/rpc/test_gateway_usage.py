@@ -48,7 +48,7 @@ def world(shared: GatewayWorld) -> GatewayWorld:
 
 
 def used(**members: Any) -> auth_pb2.Usage:
-    said = {"month": "2026-02", "tasks": 1588, "requests": 1643, "cost_usd": 23.48}
+    said: dict[str, Any] = {"month": "2026-02", "tasks": 1588, "requests": 1643, "cost_usd": 23.48}
     return auth_pb2.Usage(**(said | members))
 
 
