@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import orjson
 import pytest
@@ -29,6 +31,13 @@ step_usd = 0.001
 sandbox_second_usd = 1e-3
 thousand_tokens_usd = 2
 """
+
+
+def test_the_page_shows_the_table_that_is_built_in() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "usage.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+    assert read_prices(table) == PRICES
 
 
 def test_a_step_costs_its_price_its_sandbox_time_and_its_tokens() -> None:
