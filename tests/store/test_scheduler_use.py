@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from libs.core.lifecycle import TaskState
-from services.scheduler.model import TaskEnd, Verdict
+from services.scheduler.model import Verdict
 from tests.scheduler_world import TENANT
 from tests.servers import Database
 from tests.store.scheduler_rows import Stores, row, scheduler_stores
@@ -70,9 +69,7 @@ async def test_step_keeps_what_it_used_and_its_task_adds_up(stores: Stores) -> N
 async def test_end_of_a_cancelled_task_says_what_its_killed_step_used(stores: Stores) -> None:
     stream, task = await stores.start(steps=2, begun=2)
     await stores.tasks.cancel(TENANT, task.task_id)
-    end = TaskEnd(state=CANCELLED, failure=None, cost_usd=0.125, tokens=7, sandbox_ms=40)
-    killed = row(stream, task, ends=CANCELLED)
-    killed = replace(killed, report=replace(killed.report, end=end))
+    killed = row(stream, task, ends=CANCELLED, cost_usd=0.125, tokens=7, sandbox_ms=40)
 
     first = await stores.work.report([killed])
     again = await stores.work.report([killed])
