@@ -23,9 +23,12 @@ from gateway.edge import Edge
 from gateway.methods import Methods
 from gateway.route import Endpoints, Route
 from gateway.tools import routes as tools
+from gateway.usage import routes as usage
 
 own_router = APIRouter(route_class=Route)
 ROUTERS = (
+    # Before the tasks, or a router would take the word usage for a task's id.
+    usage.router,
     runtime.router,
     agents.router,
     feed.router,

@@ -12,6 +12,7 @@ from uuid import UUID
 from libs.core.canonical import Json
 from libs.core.errors import StepFailed
 from libs.core.plan import Limits, Plan, Step
+from libs.core.prices import FREE, Prices
 from libs.core.tool_spec import ToolExample, ToolSpec
 from services.executor.model import AckStatus, Report, TaskAssignment, Used
 from services.executor.service import ExecutorService
@@ -240,10 +241,11 @@ def make_service(
     clock: FakeClock | None = None,
     artifacts: FakeArtifacts | None = None,
     recordings: FakeRecordings | None = None,
+    prices: Prices = FREE,
 ) -> ExecutorService:
     """The use case over fakes."""
     clock = clock or FakeClock()
-    runner = StepRunner(artifacts=artifacts or FakeArtifacts(), clock=clock)
+    runner = StepRunner(artifacts=artifacts or FakeArtifacts(), clock=clock, prices=prices)
     return ExecutorService(
         registry or make_registry(),
         runner=runner,

@@ -95,10 +95,17 @@ class FakeAuth(AccountAnswers, auth_service_pb2_grpc.AuthServiceServicer):
     asked: list[str] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     refusal: PawlError | None = None
+    usage: auth_service_pb2.GetUsageResponse = field(
+        default_factory=auth_service_pb2.GetUsageResponse
+    )
+    days: list[auth_pb2.DayUsage] = field(default_factory=list)
+    usage_refusal: PawlError | None = None
 
     def forget(self) -> None:
         """Begin anew, but for the keys."""
         self.asked, self.requests, self.refusal = [], [], None
+        self.usage, self.days = auth_service_pb2.GetUsageResponse(), []
+        self.usage_refusal = None
 
     def new_key(self) -> str:
         """A living key of a new tenant."""
@@ -173,6 +180,22 @@ class FakeAuth(AccountAnswers, auth_service_pb2_grpc.AuthServiceServicer):
         key = _api_key()
         key.revoked_at.CopyFrom(at(9))
         return auth_service_pb2.RevokeKeyResponse(key=key)
+
+    async def GetUsage(
+        self, request: auth_service_pb2.GetUsageRequest, _context: object
+    ) -> auth_service_pb2.GetUsageResponse:
+        self.requests.append(request)
+        if self.usage_refusal is not None:
+            raise self.usage_refusal
+        return self.usage
+
+    async def ListUsage(
+        self, request: auth_service_pb2.ListUsageRequest, _context: object
+    ) -> auth_service_pb2.ListUsageResponse:
+        self.requests.append(request)
+        if self.usage_refusal is not None:
+            raise self.usage_refusal
+        return auth_service_pb2.ListUsageResponse(days=self.days)
 
 
 @dataclass

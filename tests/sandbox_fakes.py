@@ -13,6 +13,8 @@ from services.executor.sandbox.model import (
     Death,
     SandboxIdentity,
     SandboxUnavailable,
+    Spent,
+    untold,
 )
 
 IDENTITY = SandboxIdentity(backend="docker", python="3.11.2", build="0a1b2c3d4e5f.0123456789ab")
@@ -104,7 +106,7 @@ class FakeBackend:
 
 
 class FakeSandbox:
-    """A whole sandbox: `run` gives what the test says."""
+    """A whole sandbox: `run` gives what the test says, and takes `seconds` by its own account."""
 
     def __init__(self, answer: Callable[[CodeRequest], CodeResult] | None = None) -> None:
         self.identity = IDENTITY
@@ -113,10 +115,13 @@ class FakeSandbox:
         self.left: set[str] = set()
         self.removed: list[frozenset[str]] = []
         self.is_closed = False
+        self.seconds = 0.0
         self._answer = answer
 
-    async def run(self, request: CodeRequest) -> CodeResult:
+    async def run(self, request: CodeRequest, *, spent: Spent = untold) -> CodeResult:
         self.requests.append(request)
+        if self.seconds:
+            spent(self.seconds)
         if self._answer is None:
             return CodeResult(result_json="1", stdout="", stderr="")
         return self._answer(request)

@@ -66,14 +66,23 @@ def make_way(task_id: UUID, *, tenant_id: UUID, at: datetime, mode: str = "live"
 
 
 def make_history(
-    task_id: UUID, *, tenant_id: UUID, at: datetime, steps: int, mode: str = "live"
+    task_id: UUID,
+    *,
+    tenant_id: UUID,
+    at: datetime,
+    steps: int,
+    mode: str = "live",
+    used: Mapping[str, Json] | None = None,
 ) -> Iterator[BusEvent]:
-    """Every event of a task that succeeds after so many steps."""
+    """Every event of a task that succeeds after so many steps; `used` is what each of them says
+    that it used.
+    """
     yield from make_way(task_id, tenant_id=tenant_id, at=at, mode=mode)
     seq = len(WAY)
     for step in range(1, steps + 1):
         started: dict[str, Json] = {"step_index": step, "tool": "math"}
         finished: dict[str, Json] = {**started, "status": "succeeded", "step_hash": HASH}
+        finished |= used or {}
         for kind, members in (("step_started", started), ("step_finished", finished)):
             seq += 1
             yield make_event(

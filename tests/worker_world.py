@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from libs.core.canonical import Json, canonical_text
 from libs.core.clock import SystemClock
 from libs.core.ids import new_id
+from libs.core.prices import FREE
 from libs.pb.pawl.plan.v1 import plan_pb2
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as pb
 from libs.pb.pawl.scheduler.v1.work_service_pb2_grpc import add_WorkServiceServicer_to_server
@@ -128,7 +129,9 @@ async def open_world(keys: KeyRing, *tools: Tool) -> AsyncIterator[World]:
     worker = Worker(
         ExecutorService(
             registry,
-            runner=StepRunner(artifacts=FakeArtifacts(), clock=clock, grace_seconds=0.05),
+            runner=StepRunner(
+                artifacts=FakeArtifacts(), clock=clock, prices=FREE, grace_seconds=0.05
+            ),
             recordings=client,
             clock=clock,
         ),

@@ -189,6 +189,22 @@ def tools(
     sys.exit(show_tool(_client(), name, as_json=as_json))
 
 
+@app.command()
+def usage(
+    *,
+    month: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM", help="In UTC.", show_default="the current month"),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the days as CSV.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the account used in a month, what that cost, and what it may use."""
+    from libs.cli.usage import show_usage
+
+    sys.exit(show_usage(_client(), month=month, as_csv=as_csv, as_json=as_json))
+
+
 @events.callback()
 def show_events(
     context: typer.Context,

@@ -73,6 +73,10 @@ class Client:
         """GET and return the JSON object."""
         return self._json("GET", path + _query(query))
 
+    def text(self, path: str, query: Mapping[str, object] | None = None) -> str:
+        """GET and return the text of an answer that is not JSON."""
+        return self._content("GET", path + _query(query)).decode(errors="replace")
+
     def post(
         self, path: str, body: object, *, headers: Mapping[str, str] | None = None
     ) -> JsonObject:
@@ -127,6 +131,17 @@ class Client:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> JsonObject:
+        content = self._content(method, path, body=body, headers=headers)
+        return self._object(content) if content else {}
+
+    def _content(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         connection = self._connect(timeout=self._timeout)
         try:
             answer = self._send(connection, method, path, body=body, headers=headers)
@@ -137,7 +152,7 @@ class Client:
             connection.close()
         if answer.status >= http.client.BAD_REQUEST:
             raise Refused(answer.status, _problem(content))
-        return self._object(content) if content else {}
+        return content
 
     def _object(self, content: bytes) -> JsonObject:
         try:

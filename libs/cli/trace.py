@@ -21,6 +21,7 @@ from libs.cli.output import (
     table,
 )
 from libs.cli.waiting import queue_text
+from libs.core.prices import usd_text
 
 
 def show_trace(client: Client, task_id: str, *, as_json: bool) -> int:
@@ -56,7 +57,7 @@ def _head(trace: dict[str, Any]) -> Table:
         ("steps", _counts(summary)),
         ("queued for", seconds_text(summary["queue_latency_ms"])),
         ("steps took", seconds_text(summary["total_duration_ms"])),
-        ("cost", f"{trace['estimated_cost_usd']:.4f} USD"),
+        ("cost", f"{usd_text(trace['estimated_cost_usd'])} USD"),
     ]
     if summary.get("tokens"):
         members.append(("tokens", summary["tokens"]))

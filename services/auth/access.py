@@ -26,4 +26,6 @@ ACCESS: Access = {
     f"/{SERVICE}/RemoveUser": _CALLERS,
     f"/{SERVICE}/ListAudit": _CALLERS,
     f"/{SERVICE}/GetUsage": _CALLERS,
+    f"/{SERVICE}/ListUsage": _CALLERS,
+    f"/{SERVICE}/ReturnPermits": frozenset({"gateway"}),
 }

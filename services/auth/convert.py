@@ -8,6 +8,7 @@ from typing import Literal
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.core.errors import field_error
+from libs.core.tiers import TIERS
 from libs.pb.pawl.auth.v1 import auth_pb2, auth_service_pb2
 from libs.rpc.convert import tier_limits_to_proto, to_timestamp
 from services.auth.model import (
@@ -16,14 +17,15 @@ from services.auth.model import (
     AuditLine,
     AuditPage,
     Authenticated,
+    DayUsage,
     KeyPage,
     KeyWanted,
+    MonthUsage,
     Rotated,
     RotationWanted,
     Tenant,
     TenantPage,
     TenantWanted,
-    Usage,
     User,
     UserPage,
     UserWanted,
@@ -136,6 +138,39 @@ def rotated_to_proto(rotated: Rotated) -> auth_service_pb2.RotateKeyResponse:
     )
 
 
+def month_usage_to_proto(usage: MonthUsage) -> auth_service_pb2.GetUsageResponse:
+    """A month's use, who asks, and what the tenant may use."""
+    used, account = usage.amounts, usage.account
+    return auth_service_pb2.GetUsageResponse(
+        usage=auth_pb2.Usage(
+            month=usage.month,
+            tasks=used.tasks,
+            steps=used.steps,
+            requests=usage.requests,
+            sandbox_ms=used.sandbox_ms,
+            tokens=used.tokens,
+            cost_usd=float(used.cost_usd),
+        ),
+        user=user_to_proto(account.user),
+        tier=account.tier,
+        limits=tier_limits_to_proto(TIERS[account.tier]),
+    )
+
+
+def day_usage_to_proto(usage: DayUsage) -> auth_pb2.DayUsage:
+    """A day's use."""
+    used = usage.amounts
+    return auth_pb2.DayUsage(
+        day=usage.day.isoformat(),
+        tasks=used.tasks,
+        steps=used.steps,
+        requests=usage.requests,
+        sandbox_ms=used.sandbox_ms,
+        tokens=used.tokens,
+        cost_usd=float(used.cost_usd),
+    )
+
+
 def user_to_proto(user: User) -> auth_pb2.User:
     """A person."""
     return auth_pb2.User(
@@ -173,11 +208,6 @@ def _line_to_proto(line: AuditLine) -> auth_pb2.AuditEntry:
         details_json=line.details,
         at=to_timestamp(line.at),
     )
-
-
-def usage_to_proto(usage: Usage) -> auth_pb2.Usage:
-    """A month's use."""
-    return auth_pb2.Usage(month=usage.month, tasks=usage.tasks, steps=usage.steps)
 
 
 def _ids(

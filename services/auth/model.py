@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import TypeAlias
 from uuid import UUID
 
@@ -211,33 +212,75 @@ class KeyPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Amounts:
+    """What tasks used: finished steps, milliseconds in a sandbox, model tokens, US dollars."""
+
+    tasks: int = 0
+    steps: int = 0
+    sandbox_ms: int = 0
+    tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+
+    def __add__(self, other: Amounts) -> Amounts:
+        """Both together."""
+        return Amounts(
+            tasks=self.tasks + other.tasks,
+            steps=self.steps + other.steps,
+            sandbox_ms=self.sandbox_ms + other.sandbox_ms,
+            tokens=self.tokens + other.tokens,
+            cost_usd=self.cost_usd + other.cost_usd,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFact:
-    """What an event says that metering needs; `kind` is the event's word, such as step_finished."""
+    """What an event says that metering needs; `kind` is the event's word, such as step_finished.
+
+    `used` has what the event says of tokens, sandbox and cost, and neither tasks nor steps.
+    """
 
     kind: str
     tenant_id: UUID
     seq: int
     at: datetime
     mode: str
+    used: Amounts = Amounts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """What one event adds to a tenant's month (YYYY-MM, UTC)."""
+    """What is added to a tenant's day (UTC)."""
 
     tenant_id: UUID
-    month: str
-    tasks: int
-    steps: int
+    day: date
+    amounts: Amounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What a tenant used in one month (YYYY-MM, UTC)."""
+class DayUsage:
+    """What a tenant used on one day (UTC); `requests` were granted to its live keys."""
+
+    day: date
+    requests: int = 0
+    amounts: Amounts = Amounts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The user whose key asks, and the tenant's tier."""
+
+    user: User
+    tier: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthUsage:
+    """What a tenant used in one month (YYYY-MM, UTC), and who asks."""
 
     month: str
-    tasks: int
-    steps: int
+    requests: int
+    amounts: Amounts
+    account: Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Checks of what callers write: names, labels, addresses, months, ids; each pure and total.
+"""Checks of what callers write: names, labels, addresses, months, days, ids; each pure and total.
 
 Nothing that passes here can be refused by the database for its form; what could (NUL, a surrogate,
 a digit of another script, a year that PostgreSQL stores and Python cannot read) is refused here.
@@ -9,26 +9,27 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 from libs.core.errors import FieldError, PawlError
 from libs.core.paging import Listing
 from libs.core.tiers import TIERS
 from services.auth.keys import MODES, PREFIXES
+from services.auth.times import days_of, parse_day
 from services.auth.wording import one_of, shown
 
 LABEL_MAX_CHARS = 100
 EMAIL_MAX_CHARS = 254
 HIGHEST_NUMBER = 2**63 - 1
 """Of a row that is numbered by the database."""
+MAX_DAYS_APART = 366
 EXPIRY_BEFORE = datetime(9999, 1, 1, tzinfo=UTC)
 
 _TENANT_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}", re.ASCII)
 _DOMAIN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
-_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])", re.ASCII)
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
@@ -128,9 +129,28 @@ def expiry_errors(expires_at: datetime | None, *, now: datetime) -> list[FieldEr
 
 def month_errors(text: str) -> list[FieldError]:
     """What is wrong with a month; empty means the current one and is fine."""
-    if not text or _MONTH.fullmatch(text):
+    if not text or days_of(text):
         return []
     return _invalid("month", f"{shown(text)} is not a month; it is written YYYY-MM")
+
+
+def day_errors(field: str, text: str) -> list[FieldError]:
+    """What is wrong with a day; empty means the default and is fine."""
+    if not text or parse_day(text):
+        return []
+    return _invalid(field, f"{shown(text)} is not a day; it is written YYYY-MM-DD")
+
+
+def days_errors(first: date, last: date) -> list[FieldError]:
+    """What is wrong with days from `first` to `last`."""
+    apart = (last - first).days
+    if 0 <= apart <= MAX_DAYS_APART:
+        return []
+    if apart < 0:
+        detail = f"{last} is before the first day, {first}"
+    else:
+        detail = f"{last} is {apart} days after the first day; at most {MAX_DAYS_APART} are allowed"
+    return [FieldError(field="last_day", code="out_of_range", detail=detail)]
 
 
 def _invalid(field: str, detail: str) -> list[FieldError]:

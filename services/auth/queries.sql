@@ -219,19 +219,44 @@ ORDER BY id DESC
 LIMIT :count;
 
 -- add_uses --
--- Adds tasks and steps to months of tenants, each named once.
+-- Adds what was used to days of tenants, each named once.
 -- system
-INSERT INTO auth.usage_months AS m (tenant_id, month, tasks, steps)
+INSERT INTO auth.usage_days AS d (tenant_id, day, tasks, steps, sandbox_ms, tokens, cost_usd)
 -- In one order for everybody, so that two members of the group cannot block each other.
-SELECT u.tenant_id, u.month, u.tasks, u.steps
+SELECT u.tenant_id, u.day, u.tasks, u.steps, u.sandbox_ms, u.tokens, u.cost_usd
 FROM unnest(
-  CAST(:tenant_ids AS uuid[]), CAST(:months AS text[]), CAST(:tasks AS bigint[]),
-  CAST(:steps AS bigint[])
-) AS u (tenant_id, month, tasks, steps)
-ORDER BY u.tenant_id, u.month
-ON CONFLICT (tenant_id, month)
-DO UPDATE SET tasks = m.tasks + EXCLUDED.tasks, steps = m.steps + EXCLUDED.steps;
+  CAST(:tenant_ids AS uuid[]), CAST(:days AS date[]), CAST(:tasks AS bigint[]),
+  CAST(:steps AS bigint[]), CAST(:sandbox_ms AS bigint[]), CAST(:tokens AS bigint[]),
+  CAST(:cost_usd AS numeric[])
+) AS u (tenant_id, day, tasks, steps, sandbox_ms, tokens, cost_usd)
+ORDER BY u.tenant_id, u.day
+ON CONFLICT (tenant_id, day) DO UPDATE SET
+  tasks = d.tasks + EXCLUDED.tasks, steps = d.steps + EXCLUDED.steps,
+  sandbox_ms = d.sandbox_ms + EXCLUDED.sandbox_ms, tokens = d.tokens + EXCLUDED.tokens,
+  cost_usd = d.cost_usd + EXCLUDED.cost_usd;
 
--- read_usage --
--- What a tenant used in one month; no row when nothing.
-SELECT month, tasks, steps FROM auth.usage_months WHERE tenant_id = :tenant_id AND month = :month;
+-- list_usage --
+-- The days of a tenant on which it used anything, in order; requests are counted in their own table.
+SELECT b.day, CAST(sum(b.requests) AS bigint) AS requests, CAST(sum(b.tasks) AS bigint) AS tasks,
+  CAST(sum(b.steps) AS bigint) AS steps, CAST(sum(b.sandbox_ms) AS bigint) AS sandbox_ms,
+  CAST(sum(b.tokens) AS bigint) AS tokens, sum(b.cost_usd) AS cost_usd
+FROM (
+  SELECT u.day, 0 AS requests, u.tasks, u.steps, u.sandbox_ms, u.tokens, u.cost_usd
+  FROM auth.usage_days AS u
+  WHERE u.tenant_id = :tenant_id AND u.day BETWEEN CAST(:first AS date) AND CAST(:last AS date)
+  UNION ALL
+  SELECT r.day, r.requests, 0, 0, 0, 0, 0
+  FROM auth.request_days AS r
+  WHERE r.tenant_id = :tenant_id AND r.day BETWEEN CAST(:first AS date) AND CAST(:last AS date)
+) AS b
+GROUP BY b.day
+ORDER BY b.day;
+
+-- read_account --
+-- The user whose key it is, and the tenant's tier; no row: there is no such key, or no such user now.
+SELECT u.number, u.tenant_id, u.email, u.role, u.created_at,
+  (SELECT t.tier FROM auth.tenants AS t WHERE t.id = u.tenant_id) AS tier
+FROM auth.api_keys AS k
+CROSS JOIN LATERAL (SELECT x.* FROM auth.users AS x
+  WHERE x.tenant_id = k.tenant_id AND x.number = k.user_number OFFSET 0) AS u
+WHERE k.id = :key_id AND k.tenant_id = :tenant_id AND u.removed_at IS NULL;

@@ -147,8 +147,15 @@ class AuthServicer(pb_grpc.AuthServiceServicer):
 
     async def GetUsage(self, request: pb.GetUsageRequest, _: Context) -> pb.GetUsageResponse:
         """Read a month's use."""
-        usage = await self._do.metering.usage(current_caller(), month=request.month)
-        return pb.GetUsageResponse(usage=convert.usage_to_proto(usage))
+        usage = await self._do.metering.month(current_caller(), month=request.month)
+        return convert.month_usage_to_proto(usage)
+
+    async def ListUsage(self, request: pb.ListUsageRequest, _: Context) -> pb.ListUsageResponse:
+        """What the tenant used day by day."""
+        days = await self._do.metering.days(
+            current_caller(), first_day=request.first_day, last_day=request.last_day
+        )
+        return pb.ListUsageResponse(days=[convert.day_usage_to_proto(day) for day in days])
 
 
 def make_server(

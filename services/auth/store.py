@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from dataclasses import fields
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,13 +16,15 @@ from libs.db.queries import load_queries
 from services.auth.keys import ParsedKey
 from services.auth.model import (
     NOTED_FOR,
+    Account,
     AllowList,
+    Amounts,
     ApiKey,
     AuditLine,
     Change,
+    DayUsage,
     KeyHolder,
     Tenant,
-    Usage,
     Use,
     User,
 )
@@ -29,6 +32,8 @@ from services.auth.model import (
 _LISTS = ("allowed_agent_ids", "allowed_task_ids")
 
 QUERIES = load_queries(Path(__file__).with_name("queries.sql"))
+
+_AMOUNTS = tuple(field.name for field in fields(Amounts))
 
 
 class AuthStore:
@@ -114,10 +119,25 @@ class AuthStore:
         rows = await self._read_all("list_audit", tenant_id=tenant_id, before=before, count=count)
         return [AuditLine(**row) for row in rows]
 
-    async def read_usage(self, *, tenant_id: UUID, month: str) -> Usage | None:
-        """What a tenant used in a month; None when nothing."""
-        row = await self._read("read_usage", tenant_id=tenant_id, month=month)
-        return None if row is None else Usage(**row)
+    async def list_usage(self, *, tenant_id: UUID, first: date, last: date) -> list[DayUsage]:
+        """The days of a tenant from `first` to `last` on which anything was used, in order."""
+        rows = await self._read_all("list_usage", tenant_id=tenant_id, first=first, last=last)
+        return [
+            DayUsage(
+                day=row["day"],
+                requests=row["requests"],
+                amounts=Amounts(**{name: row[name] for name in _AMOUNTS}),
+            )
+            for row in rows
+        ]
+
+    async def read_account(self, key_id: UUID, *, tenant_id: UUID) -> Account | None:
+        """The user whose key it is, and the tier of their tenant."""
+        row = await self._read("read_account", key_id=key_id, tenant_id=tenant_id)
+        if row is None:
+            return None
+        tier = row.pop("tier")
+        return Account(user=User(**row), tier=tier)
 
     async def _read(self, name: str, /, **values: object) -> dict[str, Any] | None:
         async with self._pool.connection() as connection:
@@ -248,14 +268,13 @@ async def insert_audit(tx: Connection, change: Change, *, now: datetime) -> None
 
 
 async def add_uses(tx: Connection, uses: Sequence[Use]) -> None:
-    """Add to months of tenants, each named once, in the transaction that moves the consumer's
+    """Add to days of tenants, each named once, in the transaction that moves the consumer's
     position.
     """
     values = {
         "tenant_ids": [use.tenant_id for use in uses],
-        "months": [use.month for use in uses],
-        "tasks": [use.tasks for use in uses],
-        "steps": [use.steps for use in uses],
+        "days": [use.day for use in uses],
+        **{name: [getattr(use.amounts, name) for use in uses] for name in _AMOUNTS},
     }
     await tx.execute(QUERIES["add_uses"], values)
 

@@ -110,7 +110,9 @@ def _worker(
     boot: Boot,
 ) -> Worker:
     clock = SystemClock()
-    runner = StepRunner(artifacts=ArtifactClient(channels.artifact), clock=clock)
+    runner = StepRunner(
+        artifacts=ArtifactClient(channels.artifact), clock=clock, prices=settings.prices
+    )
     scheduler = SchedulerClient(channels.scheduler)
     return Worker(
         ExecutorService(registry, runner=runner, recordings=scheduler, clock=clock),

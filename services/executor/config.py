@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from libs.core.prices import PRICES, BadPrices, Prices, read_prices
 from libs.net.allow_list import NOTHING_MORE, AllowList, read_allow_list
 from libs.net.egress_rules import ALLOW_SETTING, EgressRules
 from libs.process.env import LOG_LEVELS, Env
 from libs.rpc.tls import TlsFiles, read_tls
 from services.executor.sandbox_choice import SandboxSettings, read_sandbox
 from services.executor.tools.child_process import MOST_AT_ONCE
+
+PRICES_SETTING = "PAWL_PRICES"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Settings:
     egress: EgressRules
     sandbox: SandboxSettings
     sandbox_target: str
+    prices: Prices
 
     @classmethod
     def from_env(cls, values: Mapping[str, str]) -> Settings:
@@ -68,9 +72,24 @@ class Settings:
             egress=EgressRules(_read_allowed(env)),
             sandbox=read_sandbox(env),
             sandbox_target=env.address("PAWL_SANDBOX_TARGET", ""),
+            prices=_read_prices(env),
         )
         env.check()
         return settings
+
+
+def _read_prices(env: Env) -> Prices:
+    """The table in the file that the setting names, else the one that Pawl ships."""
+    path = env.optional_text(PRICES_SETTING)
+    if path is None:
+        return PRICES
+    try:
+        return read_prices(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        env.refuse(f"{PRICES_SETTING} names a file that cannot be read: {error}")
+    except BadPrices as error:
+        env.refuse(f"{PRICES_SETTING} names a file that is no price table: {path}: {error}")
+    return PRICES
 
 
 def _read_allowed(env: Env) -> AllowList:

@@ -8,6 +8,7 @@ from libs.core.canonical import canonical_text, read_canonical
 from libs.core.errors import Failure, FailureCode
 from libs.core.lifecycle import TaskState
 from libs.core.plan import Plan, Step
+from libs.core.prices import usd
 from libs.pb.pawl.common.v1 import failure_pb2
 from libs.pb.pawl.scheduler.v1 import task_pb2, work_service_pb2
 from libs.rpc.convert import (
@@ -62,7 +63,7 @@ def assignment_from_proto(
         plan_hash=message.plan_hash,
         closed_outputs=tuple(read_canonical(text) for text in message.closed_output_json),
         last_step_hash=message.last_step_hash or None,
-        used=Used(tokens=message.tokens_used, cost_usd=message.cost_usd),
+        used=Used(tokens=message.tokens_used, cost_usd=usd(message.cost_usd)),
         seconds_left=message.seconds_left or None,
         received_at=received_at,
         created_at=from_timestamp(message.created_at),
@@ -110,13 +111,20 @@ def _finished_to_proto(outcome: StepOutcome) -> work_service_pb2.StepFinished:
         failure=_optional_failure(outcome.failure),
         step_hash=outcome.step_hash,
         schema_failures_json=_schema_failures_json(outcome.schema_failures),
-        cost_usd=outcome.used.cost_usd,
+        cost_usd=float(outcome.used.cost_usd),
         tokens=outcome.used.tokens,
+        sandbox_ms=outcome.used.sandbox_ms,
     )
 
 
 def _end_to_proto(end: TaskEnd) -> work_service_pb2.TaskEnd:
-    return work_service_pb2.TaskEnd(state=_ENDS[end.state], failure=_optional_failure(end.failure))
+    return work_service_pb2.TaskEnd(
+        state=_ENDS[end.state],
+        failure=_optional_failure(end.failure),
+        cost_usd=float(end.used.cost_usd),
+        tokens=end.used.tokens,
+        sandbox_ms=end.used.sandbox_ms,
+    )
 
 
 def _optional_failure(failure: Failure | None) -> failure_pb2.Failure | None:

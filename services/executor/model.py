@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from uuid import UUID
 
@@ -22,14 +23,19 @@ from libs.core.tool_spec import ToolRef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """Model tokens and US dollars that were used."""
+    """Model tokens, US dollars and milliseconds in a sandbox that were used."""
 
     tokens: int = 0
-    cost_usd: float = 0.0
+    cost_usd: Decimal = Decimal(0)
+    sandbox_ms: int = 0
 
     def __add__(self, other: Used) -> Used:
         """Both together."""
-        return Used(tokens=self.tokens + other.tokens, cost_usd=self.cost_usd + other.cost_usd)
+        return Used(
+            tokens=self.tokens + other.tokens,
+            cost_usd=self.cost_usd + other.cost_usd,
+            sandbox_ms=self.sandbox_ms + other.sandbox_ms,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +99,21 @@ class StepOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepKilled:
+    """A step that a cancellation killed: it has no outcome, but it used something."""
+
+    used: Used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEnd:
     """How a task ended here: succeeded, failed with a failure, or cancelled because that was
-    asked.
+    asked. `used` is what a step used that was killed for it and so never closed.
     """
 
     state: TaskState
     failure: Failure | None = None
+    used: Used = Used()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

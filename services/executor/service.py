@@ -5,6 +5,7 @@ stops.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from libs.core.canonical import Json
@@ -16,7 +17,14 @@ from libs.core.tool_spec import ToolRef
 from libs.process.crash_points import pass_crash_point
 from services.executor.bounds import TASK_TIMEOUT, Bounds, bounds_of, check_steps
 from services.executor.cancellation import Cancellation
-from services.executor.model import AckStatus, Report, StepOutcome, TaskAssignment, TaskEnd
+from services.executor.model import (
+    AckStatus,
+    Report,
+    StepKilled,
+    StepOutcome,
+    TaskAssignment,
+    TaskEnd,
+)
 from services.executor.step_runner import BULKY_BYTES, StepRunner, StepWork
 from services.executor.tools.recorded import Recordings, recorded_tools
 from services.executor.tools.registry import OfferedTool, ToolRegistry
@@ -147,9 +155,12 @@ class _TaskRun:
                 return
             step, open_steps = open_steps[0], open_steps[1:]
             outcome = await self._run_step(step)
-            report = Report(end=CANCELLED) if outcome is None else self._after(outcome, open_steps)
+            if isinstance(outcome, StepKilled):
+                report = Report(end=replace(CANCELLED, used=outcome.used))
+            else:
+                report = self._after(outcome, open_steps)
 
-    async def _run_step(self, step: Step) -> StepOutcome | None:
+    async def _run_step(self, step: Step) -> StepOutcome | StepKilled:
         pass_crash_point("step.after_record_before_call")
         outcome = await self._runner.run(
             StepWork(
@@ -164,8 +175,8 @@ class _TaskRun:
                 is_bulky=self._size_bytes > BULKY_BYTES,
             )
         )
-        if outcome is None:
-            return None
+        if isinstance(outcome, StepKilled):
+            return outcome
         pass_crash_point("step.after_call_before_commit")
         self._last_hash = outcome.step_hash
         self._used += outcome.used
@@ -205,7 +216,11 @@ class _TaskRun:
         """The end of a task that may not begin another step; None when it may."""
         if self._bounds.is_over(self._clock.monotonic()):
             return _failed(_task_failure(self._bounds.timed_out(TASK_TIMEOUT)))
-        over = exceeded(self._used, self._assignment.plan.limits)
+        over = exceeded(
+            self._used,
+            self._assignment.plan.limits,
+            next_step_usd=self._runner.prices.step_usd,
+        )
         return None if over is None else _failed(_task_failure(over))
 
 

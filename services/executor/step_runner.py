@@ -15,13 +15,20 @@ from libs.core.clock import Clock
 from libs.core.errors import Failure, FailureCode, StepFailed
 from libs.core.hashing import step_hash
 from libs.core.plan import Step
+from libs.core.prices import Prices
 from libs.core.tool_spec import NOT_IN_TEST_MODE
 from libs.process.logs import get_logger
 from libs.process.tracing import span
 from libs.rpc.context import bind, current
 from services.executor.bounds import Allowance, Bounds
 from services.executor.cancellation import Cancellation
-from services.executor.model import SchemaFailure, StepOutcome, TaskAssignment, Used
+from services.executor.model import (
+    SchemaFailure,
+    StepKilled,
+    StepOutcome,
+    TaskAssignment,
+    Used,
+)
 from services.executor.step_validation import (
     SchemaMismatch,
     output_text,
@@ -80,17 +87,27 @@ class _Draft:
         return len(self.input_json) + len(self.output_json or "") > BULKY_BYTES
 
 
-class _StepKilled(Exception):  # noqa: N818 - the wish of a caller, not a fault
+class _KilledError(Exception):
     """The task is to be cancelled, and nothing of the step runs any more."""
+
+    def __init__(self, used: Used) -> None:
+        super().__init__()
+        self.used = used
 
 
 class StepRunner:
     """Runs steps within their bounds. A failure is an outcome; only being stopped raises."""
 
     def __init__(
-        self, *, artifacts: ArtifactSink, clock: Clock, grace_seconds: float = 1.0
+        self,
+        *,
+        artifacts: ArtifactSink,
+        clock: Clock,
+        prices: Prices,
+        grace_seconds: float = 1.0,
     ) -> None:
         """A tool that is stopped has `grace_seconds` to end; then the log says that it does not."""
+        self.prices = prices
         self._artifacts = artifacts
         self._clock = clock
         self._grace_seconds = grace_seconds
@@ -101,8 +118,8 @@ class StepRunner:
         """How many calls of tools have not ended, those that outlived their step included."""
         return len(self._calls)
 
-    async def run(self, work: StepWork) -> StepOutcome | None:
-        """Run one step to its end and hash it; None when its cancellation has killed it.
+    async def run(self, work: StepWork) -> StepOutcome | StepKilled:
+        """Run one step to its end and hash it, unless its cancellation kills it.
 
         The asyncio task cancelled: the step is stopped, and a tool that does not end is left.
         """
@@ -123,17 +140,17 @@ class StepRunner:
         ):
             try:
                 outcome = await self._run(work)
-            except _StepKilled:
+            except _KilledError as killed:
                 step.fail(FailureCode.CANCELLED)
                 _steps.labels(work.tool.ref.name, FailureCode.CANCELLED).inc()
-                return None
+                return StepKilled(used=killed.used)
             if outcome.failure is not None:
                 step.fail(outcome.failure.code)
         _steps.labels(work.tool.ref.name, outcome.failure.code if outcome.failure else "OK").inc()
         return outcome
 
     async def _run(self, work: StepWork) -> StepOutcome:
-        usage = Usage(work.assignment.plan.limits, before=work.used)
+        usage = Usage(work.assignment.plan.limits, before=work.used, prices=self.prices)
         draft = await _aside(
             work.is_bulky, lambda: _Draft(input_json=canonical_text(work.step.input))
         )
@@ -149,10 +166,11 @@ class StepRunner:
 
     async def _call_tool(self, work: StepWork, draft: _Draft, usage: Usage) -> Json:
         """The tool's output, within the step's time. However the wait ends, the tool has been
-        stopped. Raises _StepKilled once a cancellation has ended the tool, however long that takes.
+        stopped. Raises _KilledError once a cancellation has ended the tool, however long that
+        takes.
         """
         if work.cancellation.is_asked:
-            raise _StepKilled
+            raise _KilledError(usage.used_without_step)
         began = self._clock.monotonic()
         allowance = work.bounds.allowance(began)
         call = asyncio.create_task(_guarded(work, draft, self._context(work, usage, allowance)))
@@ -169,7 +187,7 @@ class StepRunner:
             if work.cancellation.is_asked:
                 await self._stop(call, work)
                 await asyncio.wait({call})
-                raise _StepKilled
+                raise _KilledError(usage.used_without_step)
         finally:
             _seconds.labels(work.tool.ref.name).observe(self._clock.monotonic() - began)
             if not call.done():

@@ -252,6 +252,9 @@ def step_to_proto(step: StoredStep, tool: ToolRef, *, of_task: UUID) -> trace_pb
         status=_STATUSES[step.status],
         step_hash=step.step_hash,
         schema_failures_json=step.schema_failures,
+        cost_usd=step.cost_usd,
+        tokens=step.tokens,
+        sandbox_ms=step.sandbox_ms,
     )
     if step.failure is not None:
         message.failure.CopyFrom(failure_to_proto(step.failure))

@@ -194,6 +194,9 @@ class StoredStep:
     failure: Failure | None = None
     step_hash: str = ""
     schema_failures: str = ""
+    cost_usd: float = 0.0
+    tokens: int = 0
+    sandbox_ms: int = 0
 
 
 class WaitReason(StrEnum):
@@ -326,14 +329,21 @@ class StepClosed:
     schema_failures: str
     cost_usd: float
     tokens: int = 0
+    sandbox_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEnd:
-    """A task's end as its executor sees it: succeeded, failed with a failure, or cancelled."""
+    """A task's end as its executor sees it: succeeded, failed with a failure, or cancelled.
+
+    The rest is what a step used that was killed, so that it never closed.
+    """
 
     state: TaskState
     failure: Failure | None
+    cost_usd: float = 0.0
+    tokens: int = 0
+    sandbox_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,7 +153,7 @@ WITH r AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:reports AS json)) AS x(
     task_id uuid, boot_id uuid, token integer,
     fin integer, fin_tool text, fin_code text, fin_message text, fin_reason text, resolved_input text,
-    output text, step_hash text, schema_failures text, cost numeric, tokens bigint,
+    output text, step_hash text, schema_failures text, cost numeric, tokens bigint, sandbox_ms bigint,
     start integer, start_tool text,
     term text, term_code text, term_message text, term_step text, term_step_index integer, term_reason text)
 ), l AS MATERIALIZED (
@@ -185,7 +185,8 @@ WITH r AS MATERIALIZED (
 ), d AS MATERIALIZED (
   SELECT v.task_id, v.verdict, v.tenant_id, v.mode, v.seq AS seq_before, v.at, v.step_started_at, v.plan_hash,
     v.fin, v.fin_tool, v.fin_code, v.fin_message, v.fin_reason, v.resolved_input, v.output, v.step_hash,
-    v.schema_failures, coalesce(v.cost, 0) AS cost, coalesce(v.tokens, 0) AS tokens, v.start_tool,
+    v.schema_failures, coalesce(v.cost, 0) AS cost, coalesce(v.tokens, 0) AS tokens,
+    coalesce(v.sandbox_ms, 0) AS sandbox_ms, v.start_tool,
     CASE WHEN v.verdict = 'OK' THEN v.start END AS start,
     CASE WHEN v.verdict = 'LATE' THEN 'cancelled' ELSE v.term END AS term,
     CASE WHEN v.verdict = 'OK' THEN v.term_code END AS term_code,
@@ -217,25 +218,28 @@ WITH r AS MATERIALIZED (
   FROM d WHERE t.id = d.task_id AND t.id = ANY(CAST(:ids AS uuid[])) AND d.verdict IN ('OK', 'LATE')
   RETURNING d.*, t.seq AS last_seq, t.task_hash
 ), s AS (
-  INSERT INTO scheduler.steps (task_id, step_index, status, started_at, finished_at, cost_usd, tokens,
+  INSERT INTO scheduler.steps (task_id, step_index, status, started_at, finished_at, cost_usd, tokens, sandbox_ms,
     failure_code, failure_message, failure_reason, step_hash, schema_failures, resolved_input, output)
   SELECT u.task_id, u.fin, CASE WHEN u.fin_code IS NULL THEN 'succeeded' ELSE 'failed' END, u.step_started_at,
-    u.at, u.cost, u.tokens, u.fin_code, u.fin_message, u.fin_reason, u.step_hash, coalesce(u.schema_failures, ''),
-    u.resolved_input, u.output
+    u.at, u.cost, u.tokens, u.sandbox_ms, u.fin_code, u.fin_message, u.fin_reason, u.step_hash,
+    coalesce(u.schema_failures, ''), u.resolved_input, u.output
   FROM u WHERE u.fin IS NOT NULL
 ), e AS (
   INSERT INTO scheduler.task_events (task_id, seq, type, from_state, to_state, at, data)
   SELECT u.task_id, x.seq, x.type, 'running', x.to_state, u.at, scheduler.event_data(
     u.task_id, u.tenant_id, x.seq, 'running', x.to_state, u.at, u.mode,
-    x.step_index, x.tool, x.status, x.step_hash, x.failure_code, x.task_hash)
+    x.step_index, x.tool, x.status, x.step_hash, x.failure_code, x.task_hash,
+    CASE WHEN x.has_use THEN u.tokens END, CASE WHEN x.has_use THEN u.sandbox_ms END,
+    CASE WHEN x.has_use THEN u.cost END)
+  -- What was used belongs to the step that closed; of one that was killed, to the end.
   FROM u CROSS JOIN LATERAL (VALUES
     (u.fin IS NOT NULL, u.seq_before + 1, 'step_finished', 'running', u.fin, u.fin_tool,
-      CASE WHEN u.fin_code IS NULL THEN 'succeeded' ELSE 'failed' END, u.step_hash, u.fin_code, NULL),
+      CASE WHEN u.fin_code IS NULL THEN 'succeeded' ELSE 'failed' END, u.step_hash, u.fin_code, NULL, true),
     (u.start IS NOT NULL, u.seq_before + 1 + CAST(u.fin IS NOT NULL AS integer), 'step_started', 'running',
-      u.start, u.start_tool, NULL, NULL, NULL, NULL),
+      u.start, u.start_tool, NULL, NULL, NULL, NULL, false),
     (u.term IS NOT NULL, u.last_seq, 'status_transition', u.term,
-      NULL, NULL, NULL, NULL, u.term_code, u.task_hash)
-  ) AS x(happened, seq, type, to_state, step_index, tool, status, step_hash, failure_code, task_hash)
+      NULL, NULL, NULL, NULL, u.term_code, u.task_hash, u.fin IS NULL)
+  ) AS x(happened, seq, type, to_state, step_index, tool, status, step_hash, failure_code, task_hash, has_use)
   WHERE x.happened
 ), o AS (
   INSERT INTO scheduler.outbox (task_id, first_seq, last_seq)

@@ -136,8 +136,7 @@ def _check_closed(closed: StepClosed, *, step_count: int) -> None:
         raise MalformedReportError("a step has either an output or a failure")
     if not _SHA256.fullmatch(closed.step_hash):
         raise MalformedReportError("the step's hash is not a SHA-256 in hex")
-    if not (math.isfinite(closed.cost_usd) and closed.cost_usd >= 0 and closed.tokens >= 0):
-        raise MalformedReportError(f"a step costs {closed.cost_usd} and {closed.tokens} tokens")
+    _check_use(closed)
     # JSON text spells a NUL as an escape; a raw one cannot be stored.
     if any(
         "\x00" in (t or "") for t in (closed.resolved_input, closed.output, closed.schema_failures)
@@ -145,7 +144,16 @@ def _check_closed(closed: StepClosed, *, step_count: int) -> None:
         raise MalformedReportError("a text has a NUL character")
 
 
+def _check_use(used: StepClosed | TaskEnd) -> None:
+    is_cost = math.isfinite(used.cost_usd) and used.cost_usd >= 0
+    if not is_cost or used.tokens < 0 or used.sandbox_ms < 0:
+        raise MalformedReportError(
+            f"a step costs {used.cost_usd}, {used.tokens} tokens and {used.sandbox_ms} ms"
+        )
+
+
 def _check_end(end: TaskEnd, *, closed: StepClosed | None, step_count: int) -> None:
+    _check_use(end)
     if not end.state.is_terminal:
         raise MalformedReportError(f"an executor ends a task as {end.state}")
     if (end.failure is None) == (end.state is TaskState.FAILED):

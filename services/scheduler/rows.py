@@ -18,10 +18,12 @@ from services.scheduler.model import (
     Assigned,
     NewTask,
     ReportRow,
+    StepClosed,
     StepStatus,
     StoredEvent,
     StoredStep,
     StoredTask,
+    TaskEnd,
 )
 from services.scheduler.replay_model import RecordedAnswer, ReplayOf
 
@@ -88,6 +90,9 @@ def stored_step(row: Row, *, tool: str) -> StoredStep:
         failure=_step_failure(row, tool=tool),
         step_hash=row["step_hash"],
         schema_failures=row["schema_failures"],
+        cost_usd=float(row["cost_usd"]),
+        tokens=row["tokens"],
+        sandbox_ms=row["sandbox_ms"],
     )
 
 
@@ -193,9 +198,7 @@ def _report(row: ReportRow) -> dict[str, object]:
             "output": closed.output,
             "step_hash": closed.step_hash,
             "schema_failures": closed.schema_failures,
-            "cost": closed.cost_usd,
-            "tokens": closed.tokens,
-        }
+        } | _use(closed)
         if (failure := closed.failure) is not None:
             said |= {
                 "fin_code": failure.code.value,
@@ -203,6 +206,8 @@ def _report(row: ReportRow) -> dict[str, object]:
                 "fin_reason": failure.reason,
             }
     if (end := report.end) is not None:
+        if closed is None:
+            said |= _use(end)
         said["term"] = end.state.value
         if (failure := end.failure) is not None:
             said |= {
@@ -213,6 +218,11 @@ def _report(row: ReportRow) -> dict[str, object]:
                 "term_reason": failure.reason,
             }
     return said
+
+
+def _use(used: StepClosed | TaskEnd) -> dict[str, object]:
+    # The shortest text of the double, which is the decimal number that the executor charged.
+    return {"cost": used.cost_usd, "tokens": used.tokens, "sandbox_ms": used.sandbox_ms}
 
 
 def _replay(row: Row) -> ReplayOf | None:

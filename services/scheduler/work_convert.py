@@ -198,6 +198,7 @@ def _closed(message: work_pb.StepFinished) -> StepClosed:
         schema_failures=message.schema_failures_json,
         cost_usd=message.cost_usd,
         tokens=message.tokens,
+        sandbox_ms=message.sandbox_ms,
     )
 
 
@@ -206,7 +207,13 @@ def _end(message: work_pb.TaskEnd) -> TaskEnd:
     if state is None:
         raise MalformedReportError(f"{message.state} is no state")
     failure = _failure(message.failure) if message.HasField("failure") else None
-    return TaskEnd(state=state, failure=failure)
+    return TaskEnd(
+        state=state,
+        failure=failure,
+        cost_usd=message.cost_usd,
+        tokens=message.tokens,
+        sandbox_ms=message.sandbox_ms,
+    )
 
 
 def _failure(message: failure_pb2.Failure) -> Failure:

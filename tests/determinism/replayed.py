@@ -16,6 +16,7 @@ from libs.core.clock import SystemClock
 from libs.core.errors import Failure, FailureCode
 from libs.core.hashing import plan_hash, task_hash
 from libs.core.plan import plan_from_json
+from libs.core.prices import FREE
 from libs.core.recorded_trace import RecordedBlock, RecordedStep, read_trace
 from libs.core.tool_spec import ToolRef
 from services.executor.model import StepOutcome, TaskAssignment
@@ -83,7 +84,7 @@ async def replay(
     clock = SystemClock()
     service = ExecutorService(
         registry,
-        runner=StepRunner(artifacts=FakeArtifacts(), clock=clock),
+        runner=StepRunner(artifacts=FakeArtifacts(), clock=clock, prices=FREE),
         recordings=recordings,
         clock=clock,
     )

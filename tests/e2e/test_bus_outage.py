@@ -117,7 +117,7 @@ async def _outbox_is_empty(stack: Stack) -> bool:
 async def _is_metered(stack: Stack) -> bool:
     """Whether auth has counted every task, once."""
     query = (
-        "SELECT (SELECT sum(tasks) FROM auth.usage_months) = count(*) FROM scheduler.tasks"
+        "SELECT (SELECT sum(tasks) FROM auth.usage_days) = count(*) FROM scheduler.tasks"
         " WHERE mode = 'live'"
     )
     async with await psycopg.AsyncConnection.connect(stack.ready.postgres.dsn) as connection:

@@ -18,6 +18,7 @@ import pytest
 
 from libs.cli.client import Client, Refused
 from libs.cli.stack import Stack, running_stack
+from libs.core.prices import PRICES
 from libs.core.verification import verify
 from tests.e2e.tasks import (
     CHAIN,
@@ -134,7 +135,7 @@ def test_a_recorded_replay_calls_nothing_and_matches(world: World) -> None:
     assert (trace["replay"]["matches"], again["replay"]["matches"]) == (True, True)
     assert again["replay_of_task_id"] == trace["task_id"]
     assert hashes(again) == hashes(trace) == hashes(original)
-    assert trace["estimated_cost_usd"] == 0
+    assert trace["estimated_cost_usd"] == float(PRICES.of(steps=len(trace["steps"])))
 
 
 def test_a_recorded_failure_fails_again_without_a_call(world: World) -> None:

@@ -30,16 +30,19 @@ FROM scheduler.steps ORDER BY task_id, step_index"""
 _KEYS = "SELECT key, task_id FROM scheduler.idempotency ORDER BY key"
 _USED = """
 SELECT tenant_id, sum(tasks)::int AS tasks, sum(steps)::int AS steps
-FROM auth.usage_months GROUP BY tenant_id"""
+FROM auth.usage_days GROUP BY tenant_id"""
 _UNSETTLED = """
 SELECT (SELECT count(*) FROM scheduler.tasks
     WHERE state NOT IN ('succeeded', 'failed', 'cancelled')) AS tasks,
   (SELECT count(*) FROM scheduler.outbox) AS unpublished,
   (SELECT count(*) FROM scheduler.tasks WHERE mode = 'live')
-    - (SELECT coalesce(sum(tasks), 0) FROM auth.usage_months) AS uncounted_tasks,
+    - (SELECT coalesce(sum(tasks), 0) FROM auth.usage_days) AS uncounted_tasks,
   (SELECT count(*) FROM scheduler.steps s JOIN scheduler.tasks t ON t.id = s.task_id
       WHERE t.mode = 'live')
-    - (SELECT coalesce(sum(steps), 0) FROM auth.usage_months) AS uncounted_steps,
+    - (SELECT coalesce(sum(steps), 0) FROM auth.usage_days) AS uncounted_steps,
+  CAST(1000000000 * (SELECT coalesce(sum(cost_usd), 0) FROM scheduler.tasks WHERE mode = 'live')
+    - 1000000000 * (SELECT coalesce(sum(cost_usd), 0) FROM auth.usage_days) AS bigint)
+    AS uncounted_billionths_usd,
   (SELECT count(*) FROM artifact.artifacts WHERE state = 'staged') AS staged"""
 
 

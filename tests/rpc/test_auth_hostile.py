@@ -93,6 +93,8 @@ BUILD: dict[str, Callable[[str], tuple[str, Any]]] = {
     "ListAudit.tenant": lambda t: ("ListAudit", pb.ListAuditRequest(tenant=t)),
     "ListAudit.page_token": lambda t: ("ListAudit", pb.ListAuditRequest(page_token=t)),
     "GetUsage.month": lambda t: ("GetUsage", pb.GetUsageRequest(month=t)),
+    "ListUsage.first_day": lambda t: ("ListUsage", pb.ListUsageRequest(first_day=t)),
+    "ListUsage.last_day": lambda t: ("ListUsage", pb.ListUsageRequest(last_day=t)),
 }
 
 

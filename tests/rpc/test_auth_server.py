@@ -123,6 +123,7 @@ REQUESTS: dict[str, Any] = {
     "RemoveUser": pb.RemoveUserRequest(number=2**60),
     "ListAudit": pb.ListAuditRequest(),
     "GetUsage": pb.GetUsageRequest(),
+    "ListUsage": pb.ListUsageRequest(),
 }
 NEEDED = {
     "CreateTenant": "operator",
@@ -139,7 +140,8 @@ NEEDED = {
     "UpdateUser": "users:write",
     "RemoveUser": "users:write",
     "ListAudit": "audit:read",
-    "GetUsage": None,
+    "GetUsage": "tasks:read",
+    "ListUsage": "tasks:read",
 }
 NAME_NOBODY = {"GetKey", "RevokeKey", "RotateKey", "UpdateUser", "RemoveUser"}
 

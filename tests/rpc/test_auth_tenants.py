@@ -1,4 +1,4 @@
-"""Making and listing tenants, and reading their use, over real gRPC."""
+"""Making and listing tenants over real gRPC."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from uuid import UUID
 import pytest
 
 from libs.core.errors import PawlError
-from libs.db.engine import transaction
 from libs.pb.pawl.auth.v1 import auth_service_pb2 as pb
 from libs.rpc.tokens import KeyRing
-from services.auth import store as store_module
-from services.auth.model import Use
 from tests.auth_world import START, Auth, auth_server, fields
 from tests.servers import Database
 
@@ -159,23 +156,3 @@ async def test_tier_of_no_or_an_unknown_tenant_is_refused(auth: Auth, operator: 
 
     assert fields(none) == [("tenant", "required"), ("tier", "unknown_value")]
     assert (await auth.refusal(operator, "UpdateTenant", unknown)).code == "not_found"
-
-
-async def test_usage_is_that_of_the_callers_tenant(auth: Auth) -> None:
-    made = await auth.world.key_of_new_tenant("acme", scopes=("tasks:read",))
-    other = await auth.world.key_of_new_tenant("other")
-    async with transaction(auth.world.pool) as tx:
-        uses = [
-            Use(tenant_id=made.key.tenant_id, month=month, tasks=tasks, steps=tasks * 2)
-            for month, tasks in (("2026-05", 3), ("2026-04", 2))
-        ]
-        await store_module.add_uses(tx, uses)
-
-    async def usage(secret: str, month: str) -> tuple[str, int, int]:
-        answer = await auth.as_key(secret, "GetUsage", pb.GetUsageRequest(month=month))
-        return answer.usage.month, answer.usage.tasks, answer.usage.steps
-
-    assert await usage(made.secret, "") == ("2026-05", 3, 6)
-    assert await usage(made.secret, "2026-04") == ("2026-04", 2, 4)
-    assert await usage(made.secret, "1999-01") == ("1999-01", 0, 0)
-    assert await usage(other.secret, "") == ("2026-05", 0, 0)

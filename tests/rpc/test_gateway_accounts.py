@@ -232,6 +232,7 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
         "POST /api/v1/tasks/batch",
         "POST /api/v1/tasks/execute",
         "POST /api/v1/tasks/{task_id}/replay",
+        "GET /api/v1/tasks/usage",
         "GET /api/v1/tasks/{task_id}",
         "GET /api/v1/tasks/{task_id}/trace",
         "GET /api/v1/tasks/{task_id}/events",
@@ -253,6 +254,7 @@ async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
         "DELETE /v1/users/{number}",
         "GET /v1/audit",
         "GET /v1/tools",
+        "GET /v1/usage",
         "GET /healthz",
         "GET /readyz",
     }

@@ -77,6 +77,9 @@ STEPS = [
         started_at=at(1),
         finished_at=at(1.0114),
         step_hash=FIRST,
+        cost_usd=0.0001,
+        tokens=30,
+        sandbox_ms=12,
     ),
     trace_pb2.StepRecord(
         id="fe5e1e18-e2cc-4985-845f-76c0e24c7a66",
@@ -170,6 +173,9 @@ async def test_a_trace_has_every_field_of_the_contract(world: GatewayWorld) -> N
         "finished_at": "2026-02-27T11:18:02.139294+00:00",
         "duration_ms": 11,
         "step_hash": FIRST,
+        "cost_usd": 0.0001,
+        "tokens": 30,
+        "sandbox_ms": 12,
     }
     assert trace["steps"][1]["error"] == "division by zero"
 

@@ -13,7 +13,13 @@ from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import KeyRing, ServiceTokens, TokenVerifier
 from services.executor.companion.server import SandboxServer, make_server
 from services.executor.sandbox.companion import CompanionSandbox
-from services.executor.sandbox.model import CodeRequest, CodeResult, SandboxIdentity
+from services.executor.sandbox.model import (
+    CodeRequest,
+    CodeResult,
+    SandboxIdentity,
+    Spent,
+    untold,
+)
 
 IDENTITY = SandboxIdentity(backend="docker", python="3.11.2", build="0123456789ab.cdef01234567")
 REQUEST = CodeRequest(
@@ -26,7 +32,10 @@ LOOK_SECONDS = 0.05
 
 @dataclass(slots=True)
 class MadeUpSandbox:
-    """Runs nothing: answers with `outcome` once `gate` is open; None: waits until it is killed."""
+    """Runs nothing: answers with `outcome` once `gate` is open; None: waits until it is killed.
+
+    It says that it took `seconds`; 0: nothing.
+    """
 
     identity: SandboxIdentity = IDENTITY
     is_healthy: bool = True
@@ -34,12 +43,13 @@ class MadeUpSandbox:
     seen: list[CodeRequest] = field(default_factory=list)
     running: int = 0
     kill_seconds: float = 0.0
+    seconds: float = 0.0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def run(self, request: CodeRequest) -> CodeResult:
+    async def run(self, request: CodeRequest, *, spent: Spent = untold) -> CodeResult:
         self.seen.append(request)
         self.running += 1
         try:
@@ -55,6 +65,8 @@ class MadeUpSandbox:
             if self.outcome is None:
                 await asyncio.shield(asyncio.sleep(self.kill_seconds))
             self.running -= 1
+            if self.seconds:
+                spent(self.seconds)
 
     async def boots(self) -> frozenset[str]:
         return frozenset({"our own"})

@@ -252,6 +252,34 @@ async def test_a_cancelled_run_is_dead_when_its_caller_hears_of_it(world: Compan
     assert world.sandbox.running == 0
 
 
+async def test_what_code_spent_is_told_however_it_ended(world: CompanionWorld) -> None:
+    told: list[float] = []
+    world.sandbox.seconds = 0.25
+    await world.client.run(REQUEST, spent=told.append)
+    world.sandbox.outcome = StepFailed(FailureCode.CODE_ERROR, "no")
+    with pytest.raises(StepFailed):
+        await world.client.run(REQUEST, spent=told.append)
+    world.sandbox.outcome = None
+    running = asyncio.create_task(world.client.run(REQUEST, spent=told.append))
+    await eventually(lambda: world.sandbox.running == 1)
+
+    running.cancel()
+    await asyncio.wait({running})
+
+    assert running.cancelled()
+    assert told == [0.25] * 3
+
+
+async def test_of_code_that_never_ran_nothing_is_told(world: CompanionWorld) -> None:
+    told: list[float] = []
+    world.sandbox.outcome = StepFailed(FailureCode.SANDBOX_UNAVAILABLE, "none is ready")
+
+    with pytest.raises(StepFailed):
+        await world.client.run(REQUEST, spent=told.append)
+
+    assert told == []
+
+
 async def test_a_caller_that_is_gone_takes_its_run_along(world: CompanionWorld) -> None:
     world.sandbox.outcome = None
     running = asyncio.create_task(world.client.run(REQUEST))

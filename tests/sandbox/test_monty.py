@@ -136,6 +136,18 @@ async def test_nothing_is_left_of_a_run_for_the_next_one(sandbox: MontySandbox) 
     assert "NameError" in (await failure(sandbox, "result = left")).message
 
 
+async def test_what_code_spent_is_told_however_it_ended(sandbox: MontySandbox) -> None:
+    told: list[float] = []
+    await sandbox.run(request("result = 1"), spent=told.append)
+    for code in ("1 / 0", "while True: pass"):
+        with pytest.raises(StepFailed):
+            await sandbox.run(request(code, wall=0.2), spent=told.append)
+
+    assert len(told) == 3
+    assert min(told) > 0
+    assert 0.2 <= told[2] < 2.0
+
+
 async def test_a_cancelled_run_is_over_at_once(sandbox: MontySandbox) -> None:
     running = asyncio.create_task(sandbox.run(request("while True: pass", wall=20.0)))
     await asyncio.sleep(0.3)

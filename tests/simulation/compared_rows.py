@@ -30,6 +30,7 @@ TASK_COLUMNS = (
     "steps_begun",
     "steps_closed",
     "tokens_used",
+    "cost_usd",
     "failure_code",
     "failure_message",
     "failure_reason",

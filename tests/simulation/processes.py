@@ -12,6 +12,7 @@ from libs.core.canonical import Json, read_canonical
 from libs.core.errors import Failure, FailureCode, StepFailed
 from libs.core.hashing import plan_hash
 from libs.core.plan import plan_from_json
+from libs.core.prices import FREE
 from libs.core.tool_spec import ToolRef, ToolSpec
 from services.executor.boot import Boot
 from services.executor.service import ExecutorService
@@ -224,7 +225,7 @@ class SimulatedExecutor:
         self._world = world
         self._ids = ids
         clock = VirtualClock(world.loop)
-        runner = StepRunner(artifacts=NoArtifacts(), clock=clock)
+        runner = StepRunner(artifacts=NoArtifacts(), clock=clock, prices=FREE)
         service = self.service(
             ToolRegistry([self]), runner=runner, recordings=NoRecordings(), clock=clock
         )

@@ -112,6 +112,9 @@ class StepRow:
     failure_code: str | None
     failure_message: str | None
     failure_reason: str | None
+    cost_usd: float
+    tokens: int
+    sandbox_ms: int
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,17 @@ from uuid import UUID
 
 from libs.core.errors import Failure
 from libs.core.lifecycle import TaskState
-from services.scheduler.model import Assigned, Claimed, Fate, Renewal, ReportRow, Stream, Verdict
+from services.scheduler.model import (
+    Assigned,
+    Claimed,
+    Fate,
+    Renewal,
+    ReportRow,
+    StepClosed,
+    Stream,
+    TaskEnd,
+    Verdict,
+)
 from services.scheduler.replay_model import Recall, RecordedAnswer
 from services.scheduler.rows import assigned, recorded_answer
 from tests.simulation.tables import BootRow, Grant, S, StepRow, Tables, TaskRow
@@ -262,10 +272,12 @@ class WorkStatements(Tables):
         if closed is not None:
             step, said = _closed_step(row, tool=row.closed_tool)
             events.append(("step_finished", S.RUNNING, said))
+            columns["steps_closed"] = closed.step_index
+        # What was used belongs to the step that closed; of one that was killed, to the end.
+        if (used := report.end if closed is None else closed) is not None:
             columns |= {
-                "steps_closed": closed.step_index,
-                "cost_usd": task.cost_usd + closed.cost_usd,
-                "tokens_used": task.tokens_used + closed.tokens,
+                "cost_usd": task.cost_usd + used.cost_usd,
+                "tokens_used": task.tokens_used + used.tokens,
             }
         if start is not None:
             events.append(
@@ -279,6 +291,8 @@ class WorkStatements(Tables):
             columns |= self.end_of(task, end, code=code)
             columns |= failure_columns(failure)
             said = {"failure_code": code, "task_hash": columns["task_hash"]}
+            if closed is None and report.end is not None:
+                said |= _told_use(report.end)
             events.append(("status_transition", S.RUNNING, said))
         try:
             self.change(task, seq=task.seq + len(events), **columns)
@@ -318,6 +332,9 @@ def _closed_step(row: ReportRow, *, tool: str | None) -> tuple[StepRow, dict[str
         failure_code=code,
         failure_message=None if closed.failure is None else closed.failure.message,
         failure_reason=None if closed.failure is None else closed.failure.reason,
+        cost_usd=closed.cost_usd,
+        tokens=closed.tokens,
+        sandbox_ms=closed.sandbox_ms,
     )
     said = {
         "step_index": closed.step_index,
@@ -325,5 +342,15 @@ def _closed_step(row: ReportRow, *, tool: str | None) -> tuple[StepRow, dict[str
         "status": status,
         "step_hash": closed.step_hash,
         "failure_code": code,
+        **_told_use(closed),
     }
     return step, said
+
+
+def _told_use(used: StepClosed | TaskEnd) -> dict[str, Any]:
+    """What an event says of what was used: nothing of what is zero."""
+    return {
+        "tokens": used.tokens or None,
+        "sandbox_ms": used.sandbox_ms or None,
+        "cost_usd": used.cost_usd or None,
+    }

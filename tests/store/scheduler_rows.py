@@ -173,8 +173,10 @@ def row(
     token: int | None = None,
     **changes: Any,
 ) -> ReportRow:
-    """A report of a task's executor as it is written; with `failure` the closed step failed."""
-    closed = None
+    """A report of a task's executor as it is written; with `failure` the closed step failed. The
+    `changes` are of the closed step, without one of the end.
+    """
+    used, closed = ({} if closes else changes), None
     if closes is not None:
         closed = StepClosed(
             step_index=closes,
@@ -190,7 +192,7 @@ def row(
         lease_token=task.lease_token if token is None else token,
         closed=replace(closed, **changes) if closed else None,
         begins=begins,
-        end=None if ends is None else TaskEnd(state=ends, failure=failure),
+        end=None if ends is None else TaskEnd(state=ends, failure=failure, **used),
     )
     return ReportRow(
         report=report,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import psycopg
@@ -15,13 +16,16 @@ from libs.db.engine import open_pool, refuse_privileged, transaction
 from libs.rpc.tokens import KeyRing
 from services.auth import store as store_module
 from services.auth.keys import make_key
-from services.auth.model import ApiKey, Change, KeyWanted, Tenant, TenantWanted, Use
+from services.auth.model import Amounts, ApiKey, Change, KeyWanted, Tenant, TenantWanted, Use
 from services.auth.store import QUERIES, AuthStore
 from tests.auth_world import START, AuthWorld, auth_world
 from tests.servers import Database
 
 pytestmark = pytest.mark.db
 
+USED = (
+    "INSERT INTO auth.usage_days (tenant_id, day, {}) VALUES (gen_random_uuid(), '2026-12-01', {})"
+)
 SECOND_OWNER = """
 INSERT INTO auth.users (tenant_id, email, role, created_at)
 SELECT id, 'x', 'owner', now() FROM auth.tenants
@@ -152,7 +156,9 @@ async def test_key_of_unknown_tenant_is_not_made(world: AuthWorld) -> None:
         ("list_tenants", [("name",)]),
         ("tenant_by_name", [("name",)]),
         ("tenant_by_id", [("id",)]),
-        ("read_usage", [("tenant_id", "month")]),
+        ("insert_key", [("tenant_id",)]),
+        ("list_usage", [("tenant_id", "day", "day")] * 2),
+        ("read_account", [("tenant_id", "id"), ("tenant_id", "number"), ("id",)]),
     ],
 )
 async def test_plan_made_on_empty_tables_goes_by_indexes(
@@ -190,6 +196,9 @@ async def test_plan_made_on_empty_tables_goes_by_indexes(
         ("UPDATE auth.users SET email = 'x'", "permission"),
         ("UPDATE auth.users SET tenant_id = gen_random_uuid()", "permission"),
         ("DELETE FROM auth.users", "permission"),
+        ("TRUNCATE auth.usage_days", "permission"),
+        ("UPDATE auth.usage_days SET day = now()", "permission"),
+        ("DELETE FROM auth.request_days", "permission"),
         ("ALTER TABLE auth.api_keys DISABLE TRIGGER ALL", "owner"),
     ],
 )
@@ -236,6 +245,9 @@ async def test_service_role_is_accepted_and_the_owner_is_not(world: AuthWorld) -
             VALUES (gen_random_uuid(), 'x', 'x', now())""",
             "action",
         ),
+        ("UPDATE auth.audit_log SET action = 'x'", "action"),
+        (USED.format("sandbox_ms", "-1"), "negative"),
+        (USED.format("cost_usd", "-0.000000001"), "negative"),
         (SECOND_OWNER, "one_owner"),
     ],
 )
@@ -332,24 +344,42 @@ async def test_ended_key_acts_no_longer(world: AuthWorld, end: str) -> None:
     assert actor is None
 
 
-async def test_use_adds_up_by_tenant_and_month(world: AuthWorld) -> None:
+async def test_use_adds_up_by_tenant_and_day(world: AuthWorld) -> None:
     ours, theirs = uuid4(), uuid4()
+    last, first = date(2026, 5, 31), date(2026, 6, 1)
+    tenth = Amounts(steps=1, cost_usd=Decimal("0.1"))
     async with transaction(world.pool) as tx:
         for uses in (
             [
-                Use(tenant_id=ours, month="2026-06", tasks=1, steps=0),
-                Use(tenant_id=ours, month="2026-05", tasks=1, steps=0),
-                Use(tenant_id=theirs, month="2026-05", tasks=1, steps=0),
+                Use(tenant_id=ours, day=first, amounts=Amounts(tasks=1)),
+                Use(tenant_id=ours, day=last, amounts=Amounts(tasks=1) + tenth),
+                Use(tenant_id=theirs, day=last, amounts=Amounts(tasks=1)),
             ],
-            [Use(tenant_id=ours, month="2026-05", tasks=0, steps=2)],
+            [Use(tenant_id=ours, day=last, amounts=tenth)],
+            [Use(tenant_id=ours, day=last, amounts=tenth)],
         ):
             await store_module.add_uses(tx, uses)
 
-    usage = await world.store.read_usage(tenant_id=ours, month="2026-05")
+    (day,) = await world.store.list_usage(tenant_id=ours, first=date(2026, 5, 1), last=last)
 
-    assert usage is not None
-    assert (usage.tasks, usage.steps) == (1, 2)
-    assert await world.store.read_usage(tenant_id=theirs, month="2026-06") is None
+    assert day.amounts == Amounts(tasks=1, steps=3, cost_usd=Decimal("0.3"))
+    assert await world.store.list_usage(tenant_id=theirs, first=first, last=first) == []
+
+
+async def test_account_is_that_of_the_keys_own_user(world: AuthWorld) -> None:
+    made = await world.key_of_new_tenant("acme", tier="pro")
+    other = await world.key_of_new_tenant("other")
+
+    account = await world.store.read_account(made.key.id, tenant_id=made.key.tenant_id)
+
+    assert account is not None
+    assert (account.user.email, account.user.role, account.tier) == (
+        "acme@localhost",
+        "owner",
+        "pro",
+    )
+    elsewhere = await world.store.read_account(made.key.id, tenant_id=other.key.tenant_id)
+    assert elsewhere is None
 
 
 async def test_key_belongs_to_the_user_who_made_it_or_to_the_owner(world: AuthWorld) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import psycopg
@@ -16,14 +17,16 @@ from libs.bus.consumer import Consumer
 from libs.bus.envelope import BusEvent, encode
 from libs.bus.postgres import CHANNEL, PostgresBus
 from libs.bus.topics import DEAD_LETTERS, TASK_EVENTS
+from libs.core.canonical import Json
 from libs.core.ids import new_id
 from libs.db.wakeups import Wakeups
 from libs.rpc.tokens import KeyRing
 from services.auth.consumer import GROUP, make_consumer
+from services.auth.model import Amounts, DayUsage
 from tests.asyncapi import check
 from tests.auth_world import AuthWorld, auth_world
 from tests.servers import Database
-from tests.task_events import make_history
+from tests.task_events import HASH, make_event, make_history, make_way
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.db
@@ -31,7 +34,10 @@ pytestmark = pytest.mark.db
 TENANT = UUID("01936b2e-0000-7000-8000-00000000000a")
 MAY = datetime(2026, 5, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
-COLUMNS = "SELECT tenant_id, month, tasks, steps FROM auth.usage_months ORDER BY 1, 2"
+LAST_OF_MAY, FIRST_OF_JUNE = MAY.date(), JUNE.date()
+COLUMNS = "SELECT tenant_id, day, tasks, steps FROM auth.usage_days ORDER BY 1, 2"
+AMOUNTS = "SELECT sandbox_ms, tokens, cost_usd FROM auth.usage_days ORDER BY tenant_id, day"
+USED: dict[str, Json] = {"sandbox_ms": 7, "tokens": 30, "cost_usd": 0.0001614}
 
 
 @pytest.fixture
@@ -41,10 +47,39 @@ async def world(database: Database, keys: KeyRing) -> AsyncIterator[AuthWorld]:
 
 
 def task_events(
-    *, steps: int = 3, tenant_id: UUID = TENANT, mode: str = "live", at: datetime = MAY
+    *,
+    steps: int = 3,
+    tenant_id: UUID = TENANT,
+    mode: str = "live",
+    at: datetime = MAY,
+    used: Mapping[str, Json] | None = None,
 ) -> Iterator[BusEvent]:
     """What the bus carries of one task that succeeds: created, planned, queued, running, steps."""
-    return make_history(new_id(), tenant_id=tenant_id, at=at, steps=steps, mode=mode)
+    return make_history(new_id(), tenant_id=tenant_id, at=at, steps=steps, mode=mode, used=used)
+
+
+def cancelled(*, used: Mapping[str, Json]) -> list[BusEvent]:
+    """A task whose first step is killed after it used that."""
+    task_id = new_id()
+    way = make_way(task_id, tenant_id=TENANT, at=MAY)
+    steps: list[tuple[str, str, Mapping[str, Json]]] = [
+        ("step_started", "running", {"step_index": 1, "tool": "python_sandbox"}),
+        ("cancel_requested", "running", {}),
+        ("status_transition", "cancelled", {"task_hash": HASH, **used}),
+    ]
+    return way + [
+        make_event(
+            task_id,
+            seq,
+            tenant_id=TENANT,
+            at=MAY,
+            kind=kind,
+            from_state="running",
+            to_state=after,
+            members=members,
+        )
+        for seq, (kind, after, members) in enumerate(steps, start=len(way) + 1)
+    ]
 
 
 async def publish(
@@ -106,7 +141,7 @@ async def replay(world: AuthWorld) -> None:
     await world.rows("UPDATE auth.bus_positions SET position = 0 WHERE group_name = %s", GROUP)
 
 
-async def test_tasks_and_steps_are_metered_by_tenant_and_month(world: AuthWorld) -> None:
+async def test_tasks_and_steps_are_metered_by_tenant_and_day_in_utc(world: AuthWorld) -> None:
     other = uuid4()
     await publish(world, task_events(steps=3))
     await publish(world, task_events(steps=0))
@@ -118,11 +153,64 @@ async def test_tasks_and_steps_are_metered_by_tenant_and_month(world: AuthWorld)
         pass
 
     expected = [
-        (TENANT, "2026-05", 2, 3),
-        (TENANT, "2026-06", 1, 2),
-        (other, "2026-05", 1, 1),
+        (TENANT, LAST_OF_MAY, 2, 3),
+        (TENANT, FIRST_OF_JUNE, 1, 2),
+        (other, LAST_OF_MAY, 1, 1),
     ]
     assert await usage(world) == sorted(expected, key=lambda row: (row[0], row[1]))
+
+
+async def test_what_steps_used_is_added_up_exactly(world: AuthWorld) -> None:
+    for _ in range(4):
+        await publish(world, task_events(steps=25, used=USED))
+    await publish(world, task_events(steps=3))
+    await publish(world, task_events(steps=9, used=USED, mode="test"))
+    await publish(world, cancelled(used={"sandbox_ms": 5, "cost_usd": 0.000001}))
+
+    async with metering(world, members=2):
+        pass
+
+    assert await usage(world) == [(TENANT, LAST_OF_MAY, 6, 103)]
+    (row,) = await world.rows(AMOUNTS)
+    assert row == {
+        "sandbox_ms": 705,
+        "tokens": 3000,
+        "cost_usd": Decimal("0.01614") + Decimal("0.000001"),
+    }
+
+
+async def test_use_that_comes_again_is_not_added_again(world: AuthWorld) -> None:
+    events = [*task_events(steps=2, used=USED), *cancelled(used=USED)]
+    for _ in range(2):
+        await publish(world, events)
+        async with metering(world):
+            pass
+        await replay(world)
+
+    async with metering(world, members=2):
+        pass
+
+    (row,) = await world.rows(AMOUNTS)
+    assert row == {"sandbox_ms": 21, "tokens": 90, "cost_usd": Decimal("0.0004842")}
+
+
+async def test_days_are_read_with_their_requests(world: AuthWorld) -> None:
+    await publish(world, task_events(steps=1, used=USED))
+    async with metering(world):
+        pass
+    await world.rows(
+        "INSERT INTO auth.request_days VALUES (%s, '2026-05-30', 4), (%s, '2026-05-31', 5),"
+        " (%s, '2026-06-01', 6)",
+        *[TENANT] * 3,
+    )
+
+    days = await world.store.list_usage(tenant_id=TENANT, first=date(2026, 5, 1), last=LAST_OF_MAY)
+
+    amounts = Amounts(tasks=1, steps=1, sandbox_ms=7, tokens=30, cost_usd=Decimal("0.0001614"))
+    assert days == [
+        DayUsage(day=date(2026, 5, 30), requests=4),
+        DayUsage(day=LAST_OF_MAY, requests=5, amounts=amounts),
+    ]
 
 
 async def test_replay_from_the_beginning_counts_nothing_again(world: AuthWorld) -> None:
@@ -135,7 +223,7 @@ async def test_replay_from_the_beginning_counts_nothing_again(world: AuthWorld) 
     async with metering(world, members=2):
         pass
 
-    assert await usage(world) == [(TENANT, "2026-05", 3, 9)]
+    assert await usage(world) == [(TENANT, LAST_OF_MAY, 3, 9)]
 
 
 async def test_records_published_twice_count_once(world: AuthWorld) -> None:
@@ -149,7 +237,7 @@ async def test_records_published_twice_count_once(world: AuthWorld) -> None:
     async with metering(world):
         pass
 
-    assert await usage(world) == [(TENANT, "2026-05", 1, 3)]
+    assert await usage(world) == [(TENANT, LAST_OF_MAY, 1, 3)]
 
 
 async def test_members_of_the_group_share_without_counting_twice(world: AuthWorld) -> None:
@@ -157,7 +245,7 @@ async def test_members_of_the_group_share_without_counting_twice(world: AuthWorl
         for _ in range(10):
             await publish(world, task_events(steps=2))
 
-    assert await usage(world) == [(TENANT, "2026-05", 10, 20)]
+    assert await usage(world) == [(TENANT, LAST_OF_MAY, 10, 20)]
 
 
 async def test_crash_in_a_batch_leaves_nothing_and_the_next_run_counts_once(
@@ -169,18 +257,18 @@ async def test_crash_in_a_batch_leaves_nothing_and_the_next_run_counts_once(
     await publish(world, task_events(steps=3))
     dsn = world.database.owner_dsn
     async with await psycopg.AsyncConnection.connect(dsn) as blocker:
-        await blocker.execute("SELECT FROM auth.usage_months FOR UPDATE")
+        await blocker.execute("SELECT FROM auth.usage_days FOR UPDATE")
         crashed = asyncio.create_task(consumer_of(world).run(asyncio.Event()))
-        # It waits for the month's row inside its transaction: position moved, nothing committed.
+        # It waits for the day's row inside its transaction: position moved, nothing committed.
         await eventually(lambda: _is_waiting(world))
         crashed.cancel()
         await asyncio.gather(crashed, return_exceptions=True)
 
-    assert await usage(world) == [(TENANT, "2026-05", 1, 1)]
+    assert await usage(world) == [(TENANT, LAST_OF_MAY, 1, 1)]
     assert not await is_read(world)
     async with metering(world):
         pass
-    assert await usage(world) == [(TENANT, "2026-05", 2, 4)]
+    assert await usage(world) == [(TENANT, LAST_OF_MAY, 2, 4)]
 
 
 async def test_crash_between_batches_counts_once(world: AuthWorld) -> None:
@@ -191,7 +279,7 @@ async def test_crash_between_batches_counts_once(world: AuthWorld) -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    assert await usage(world) == [(TENANT, "2026-05", 4, 8)]
+    assert await usage(world) == [(TENANT, LAST_OF_MAY, 4, 8)]
 
 
 async def test_event_that_cannot_be_believed_is_put_aside(world: AuthWorld) -> None:
@@ -201,7 +289,7 @@ async def test_event_that_cannot_be_believed_is_put_aside(world: AuthWorld) -> N
     async with metering(world):
         pass
 
-    assert await usage(world) == [(TENANT, "2026-05", 1, 1)]
+    assert await usage(world) == [(TENANT, LAST_OF_MAY, 1, 1)]
     letters = await world.rows("SELECT headers FROM bus.records WHERE topic = %s", DEAD_LETTERS)
     assert len(letters) == 2
     assert all("mode is 'prod'" in letter["headers"] for letter in letters)

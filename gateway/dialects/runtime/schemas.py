@@ -262,6 +262,9 @@ class StepRecord(BaseModel):
     finished_at: Time | None
     duration_ms: int | None
     step_hash: Hash | None
+    cost_usd: float = Field(description="0 until it has finished; so too the next two.")
+    tokens: int
+    sandbox_ms: int
 
 
 class Summary(BaseModel):

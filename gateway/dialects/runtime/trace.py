@@ -159,6 +159,9 @@ def _step(step: trace_pb2.StepRecord, task: task_pb2.Task) -> dict[str, Any]:
         "finished_at": stamp(step.finished_at) if finished else None,
         "duration_ms": _duration_ms(step) if finished else None,
         "step_hash": step.step_hash or None,
+        "cost_usd": step.cost_usd,
+        "tokens": step.tokens,
+        "sandbox_ms": step.sandbox_ms,
     }
 
 

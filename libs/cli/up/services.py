@@ -30,6 +30,9 @@ STOP_ORDER = (("gateway",), ("executor",), ("scheduler",), ("planner", "artifact
 TLS_DIR = "PAWL_TLS_DIR"
 """Where the certificates of all services lie; set: they speak mTLS to one another."""
 
+PRICES = "PAWL_PRICES"
+"""The file of a price table in place of the one that Pawl ships."""
+
 EXECUTOR_SLOTS = 32
 # What belongs to the owner of this installation and to no service.
 _WITHHELD = ("PAWL_DATABASE_URL", "PAWL_API_KEY", "PAWL_API_KEY_FILE", "PAWL_URL")
@@ -104,6 +107,10 @@ class Installation:
         }
         if service == "artifact":
             given |= self._blobs()
+        prices = self.environ.get(PRICES, "").strip()
+        if prices:
+            # Processes run in the data directory.
+            given[PRICES] = str(Path(prices).expanduser().absolute())
         tls_dir = self.environ.get(TLS_DIR, "").strip()
         if tls_dir:
             given |= tls_files(Path(tls_dir).expanduser().absolute(), service)

@@ -54,15 +54,22 @@ class SandboxServer(SandboxServiceServicer):
         self._check_identity(request.identity)
         if request.run_id in self._runs:
             raise field_error("validation_failed", "run_id", f"{request.run_id} runs already")
-        work = self._sandbox.run(code)
+        answer = pb.RunCodeResponse()
+
+        def spent(seconds: float) -> None:
+            answer.ran_seconds = seconds
+
+        work = self._sandbox.run(code, spent=spent)
         try:
             result = await self._runs.hold(request.run_id, boot_id=request.boot_id, work=work)
         except StepFailed as failed:
-            return pb.RunCodeResponse(failure=_failure_to_proto(failed))
+            answer.failure.CopyFrom(_failure_to_proto(failed))
         except RunEnded:
             killed = StepFailed(FailureCode.SANDBOX_LOST, "the code was killed from outside")
-            return pb.RunCodeResponse(failure=_failure_to_proto(killed))
-        return pb.RunCodeResponse(result=_result_to_proto(result))
+            answer.failure.CopyFrom(_failure_to_proto(killed))
+        else:
+            answer.result.CopyFrom(_result_to_proto(result))
+        return answer
 
     async def KillRun(self, request: pb.KillRunRequest, context: Context) -> pb.KillRunResponse:
         """End one run."""

@@ -18,10 +18,13 @@ from services.executor.sandbox.model import (
     CodeResult,
     SandboxIdentity,
     SandboxUnavailable,
+    Spent,
+    untold,
 )
 
 CONNECT_SECONDS = 2.0
 KILL_SECONDS = 5.0
+TOLD_SECONDS = 1.0
 SPARE_SECONDS = 30.0
 """Beyond the code's own time: for a guest to be made, the code to be killed, the way there."""
 
@@ -94,13 +97,16 @@ class CompanionSandbox:
         """
         return self._other is None and self._failures < MAX_FAILURES
 
-    async def run(self, request: CodeRequest) -> CodeResult:
-        """As Sandbox.run. Once the code is on its way, a lost connection is SANDBOX_LOST."""
+    async def run(self, request: CodeRequest, *, spent: Spent = untold) -> CodeResult:
+        """As Sandbox.run. Once the code is on its way, a lost connection is SANDBOX_LOST; nobody
+        knows then what was spent, and nothing is told.
+        """
         try:
             await self._channel.ready(CONNECT_SECONDS)
         except PawlError as error:
             raise _unavailable(error.message) from error
-        response = await self._ask(self._request(request), wall_seconds=request.wall_seconds)
+        asked = self._request(request)
+        response = await self._ask(asked, wall_seconds=request.wall_seconds, spent=spent)
         if response.HasField("failure"):
             raise _failure_from_proto(response.failure)
         result = response.result
@@ -145,7 +151,9 @@ class CompanionSandbox:
             ),
         )
 
-    async def _ask(self, request: pb.RunCodeRequest, *, wall_seconds: float) -> pb.RunCodeResponse:
+    async def _ask(
+        self, request: pb.RunCodeRequest, *, wall_seconds: float, spent: Spent
+    ) -> pb.RunCodeResponse:
         call = asyncio.ensure_future(
             self._stub.RunCode(request, timeout=wall_seconds + SPARE_SECONDS)
         )
@@ -155,10 +163,14 @@ class CompanionSandbox:
             await asyncio.wait({call})
         except asyncio.CancelledError:
             # Ending the call would kill the code as well, but nobody would say when it is dead.
-            await self._kill(request.run_id)
+            if await self._kill(request.run_id):
+                # Now that it is dead, its own answer says how long it ran.
+                await asyncio.wait({call}, timeout=TOLD_SECONDS)
+                _tell(call, spent)
             raise
         finally:
             call.cancel()
+        _tell(call, spent)
         try:
             return call.result()
         except PawlError as error:
@@ -167,11 +179,14 @@ class CompanionSandbox:
             message = f"the sandbox was lost while it ran the code: {error.message}"
             raise StepFailed(FailureCode.SANDBOX_LOST, message) from error
 
-    async def _kill(self, run_id: str) -> None:
+    async def _kill(self, run_id: str) -> bool:
+        """Whether it ran until now; false too when nobody says."""
+        asked = pb.KillRunRequest(run_id=run_id)
         try:
-            await self._stub.KillRun(pb.KillRunRequest(run_id=run_id), timeout=KILL_SECONDS)
+            return (await self._stub.KillRun(asked, timeout=KILL_SECONDS)).killed
         except PawlError as error:
             log.warning("sandbox does not say that the code is dead", error=error.message)
+            return False
 
     async def _look(self, seconds: float) -> None:
         while True:
@@ -197,6 +212,14 @@ class CompanionSandbox:
                 now=now.build,
             )
         self._other = other
+
+
+def _tell(call: asyncio.Future[pb.RunCodeResponse], spent: Spent) -> None:
+    """Tell what an answer says was spent."""
+    if call.done() and not call.cancelled() and call.exception() is None:
+        seconds = call.result().ran_seconds
+        if seconds > 0:
+            spent(seconds)
 
 
 def _unavailable(why: str) -> StepFailed:

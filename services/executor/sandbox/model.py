@@ -6,11 +6,21 @@ Guests through a Backend: each is started ahead, asked once, and never used agai
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 MIB = 2**20
+
+Spent = Callable[[float], None]
+"""Told, when code has ended, how many seconds it had a guest: what waiting for one took is not in
+it. Of code that never had one nothing is told.
+"""
+
+
+def untold(seconds: float) -> None:
+    """A Spent for whom it is all the same."""
+    del seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +91,12 @@ class Sandbox(Protocol):
         """False after several failures in a row to get ready; true again after a success."""
         ...
 
-    async def run(self, request: CodeRequest) -> CodeResult:
+    async def run(self, request: CodeRequest, *, spent: Spent = untold) -> CodeResult:
         """Run it once. Raises StepFailed with the codes of a code step.
 
         SANDBOX_UNAVAILABLE means that nothing of the code has run. Cancellation kills the code;
-        when this returns or raises, nothing of it runs any more.
+        when this returns or raises, nothing of it runs any more. `spent` is told before, however
+        it ended.
         """
         ...
 

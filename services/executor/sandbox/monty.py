@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import AsyncExitStack
@@ -26,6 +27,8 @@ from services.executor.sandbox.model import (
     CodeResult,
     SandboxIdentity,
     SandboxUnavailable,
+    Spent,
+    untold,
 )
 
 if TYPE_CHECKING:
@@ -89,15 +92,18 @@ class MontySandbox:
         """As Sandbox.is_healthy: there is nothing to get ready that could fail again and again."""
         return True
 
-    async def run(self, request: CodeRequest) -> CodeResult:
+    async def run(self, request: CodeRequest, *, spent: Spent = untold) -> CodeResult:
         """As Sandbox.run."""
         verdict.check_size(request, self._limits)
         async with self._places:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(request.wall_seconds + GRACE_SECONDS):
                     return await self._run(request)
             except TimeoutError as error:
                 raise verdict.timed_out(request.wall_seconds) from error
+            finally:
+                spent(time.monotonic() - began)
 
     async def boots(self) -> frozenset[str]:
         """As Sandbox.boots: the processes end with their parent."""

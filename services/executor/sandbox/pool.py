@@ -27,6 +27,8 @@ from services.executor.sandbox.model import (
     Guest,
     SandboxIdentity,
     SandboxUnavailable,
+    Spent,
+    untold,
 )
 
 _LOOK_SECONDS = 5.0
@@ -121,19 +123,16 @@ class PooledSandbox:
         """As Sandbox.is_healthy."""
         return self._failures < self._size.most_failures
 
-    async def run(self, request: CodeRequest) -> CodeResult:
+    async def run(self, request: CodeRequest, *, spent: Spent = untold) -> CodeResult:
         """As Sandbox.run."""
         verdict.check_size(request, self._limits)
         guest = await self._guest()
-        began = self._monotonic()
         try:
-            said = await self._ask(guest, request)
+            said = await self._timed(guest, request, spent)
         except BaseException:
             # Only when it is removed has all of the code surely ended.
             await self._end(guest)
             raise
-        finally:
-            _run_seconds.observe(self._monotonic() - began)
         # A guest that has answered has killed its code before, also code that failed.
         self._discard(guest)
         if isinstance(said, StepFailed):
@@ -161,6 +160,17 @@ class PooledSandbox:
             await asyncio.wait(set(self._removals))
         _idle.set(0)
         await self._backend.close()
+
+    async def _timed(
+        self, guest: Guest, request: CodeRequest, spent: Spent
+    ) -> CodeResult | StepFailed:
+        began = self._monotonic()
+        try:
+            return await self._ask(guest, request)
+        finally:
+            seconds = self._monotonic() - began
+            _run_seconds.observe(seconds)
+            spent(seconds)
 
     async def _ask(self, guest: Guest, request: CodeRequest) -> CodeResult | StepFailed:
         """What the guest says of the code; StepFailed is raised where it says nothing valid."""

@@ -7,6 +7,7 @@ import json
 from typing import cast
 
 from libs.core.canonical import Json, canonical, canonical_text
+from libs.core.errors import FailureCode, StepFailed
 from libs.core.tool_spec import Effect, ToolExample, ToolSpec
 from services.executor.sandbox.model import CodeRequest, Sandbox, SandboxIdentity
 from services.executor.tools.tool import ToolContext
@@ -14,6 +15,7 @@ from services.executor.tools.tool import ToolContext
 VERSION = "1.0.0"
 MAX_CODE_LENGTH = 256 * 2**10
 MOST_SECONDS = 3600.0
+LEAST_SECONDS = 0.001
 # The sandbox ends code a little before the step ends, so that the answer says what was wrong.
 SPARE_SECONDS = 0.1
 SPARE_SHARE = 0.05
@@ -84,16 +86,24 @@ class PythonSandboxTool:
         self.spec = make_spec(sandbox.identity)
 
     async def call(self, arguments: dict[str, Json], context: ToolContext) -> Json:
-        """Run the code; cancellation kills it."""
-        ran = await self._sandbox.run(
-            CodeRequest(
-                code=cast("str", arguments["code"]),
-                input_json=canonical_text(arguments.get("input_data")),
-                seed=seed_of(arguments),
-                now=context.created_at.timestamp(),
-                wall_seconds=wall_of(context.seconds),
-            )
+        """Run the code for as long as there is time and money; cancellation kills it."""
+        usage, allowed_seconds = context.usage, wall_of(context.seconds)
+        paid_seconds = usage.affordable_seconds(allowed_seconds)
+        request = CodeRequest(
+            code=cast("str", arguments["code"]),
+            input_json=canonical_text(arguments.get("input_data")),
+            seed=seed_of(arguments),
+            now=context.created_at.timestamp(),
+            wall_seconds=max(LEAST_SECONDS, paid_seconds),
         )
+        try:
+            ran = await self._sandbox.run(
+                request, spent=lambda seconds: usage.add(sandbox_seconds=seconds)
+            )
+        except StepFailed as failed:
+            if failed.code is FailureCode.TIMEOUT and paid_seconds < allowed_seconds:
+                raise usage.sandbox_too_dear() from failed
+            raise
         return {
             # As it is: a number that JSON cannot carry exactly is refused as of any tool.
             "result": json.loads(ran.result_json),
@@ -112,4 +122,4 @@ def wall_of(seconds: float | None) -> float:
     if seconds is None:
         return MOST_SECONDS
     spare = min(SPARE_SECONDS, SPARE_SHARE * seconds)
-    return min(MOST_SECONDS, max(0.001, seconds - spare))
+    return min(MOST_SECONDS, max(LEAST_SECONDS, seconds - spare))

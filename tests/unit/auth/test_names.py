@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -165,16 +166,54 @@ def test_expiry_refused(expires_at: datetime, word: str) -> None:
     assert word in errors[0].detail
 
 
-@pytest.mark.parametrize("month", ["", "2026-01", "2026-12", "0000-01"])
+@pytest.mark.parametrize("month", ["", "2026-01", "2026-12", "0001-01", "9999-12"])
 def test_month_allowed(month: str) -> None:
     assert names.month_errors(month) == []
 
 
 @pytest.mark.parametrize(
-    "month", ["2026-00", "2026-13", "2026-1", "26-01", "2026-01-01", "٢٠٢٦-٠١"]
+    "month", ["2026-00", "2026-13", "2026-1", "26-01", "2026-01-01", "٢٠٢٦-٠١", "0000-01"]
 )
 def test_month_refused(month: str) -> None:
     assert [error.field for error in names.month_errors(month)] == ["month"]
+
+
+@pytest.mark.parametrize("day", ["", "2026-01-31", "2024-02-29", "0001-01-01", "9999-12-31"])
+def test_day_allowed(day: str) -> None:
+    assert names.day_errors("first_day", day) == []
+
+
+@pytest.mark.parametrize(
+    "day",
+    [
+        "2026-02-29",
+        "2026-1-1",
+        "20260101",
+        "2026-W01-1",
+        "2026-01-01T00",
+        "0000-01-01",
+        "٢٠٢٦-٠١-٠١",
+    ],
+)
+def test_day_refused(day: str) -> None:
+    assert [error.field for error in names.day_errors("last_day", day)] == ["last_day"]
+
+
+@pytest.mark.parametrize("apart", [0, 366])
+def test_days_allowed(apart: int) -> None:
+    first = date(2026, 5, 1)
+
+    assert names.days_errors(first, first + timedelta(days=apart)) == []
+
+
+@pytest.mark.parametrize(("apart", "said"), [(-1, "before the first day"), (367, "at most 366")])
+def test_days_refused(apart: int, said: str) -> None:
+    first = date(2026, 5, 1)
+
+    (error,) = names.days_errors(first, first + timedelta(days=apart))
+
+    assert error.field == "last_day"
+    assert said in error.detail
 
 
 def test_check_passes_without_findings() -> None:
@@ -211,6 +250,7 @@ def test_checks_are_total_and_quote_in_ascii(text: str) -> None:
         names.email_errors,
         names.label_errors,
         names.month_errors,
+        partial(names.day_errors, "first_day"),
     )
     for check in checks:
         for error in check(text):

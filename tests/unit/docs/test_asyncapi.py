@@ -227,6 +227,20 @@ def test_a_transition_is_valid_along_an_edge(before: TaskState, after: TaskState
             check_all([record])
 
 
+def test_the_end_of_a_cancelled_task_may_say_what_its_killed_step_used() -> None:
+    used = {"tokens": 5, "sandbox_ms": 12, "cost_usd": 0.0000024}
+
+    check_all(
+        [
+            changed(
+                "statusTransition.succeeded",
+                lambda parts: parts["value"].update(to_state="cancelled", **used),
+            ),
+            changed("stepFinished.failed", lambda parts: parts["value"].update(used)),
+        ]
+    )
+
+
 WRONG: list[tuple[str, Change, str]] = [
     ("stepStarted.step_started", without("headers", "ce_tenant"), "ce_tenant"),
     ("stepStarted.step_started", with_("headers", "ce_new", "1"), "ce_new"),
@@ -258,6 +272,14 @@ WRONG: list[tuple[str, Change, str]] = [
     ("stepFinished.succeeded", with_("value", "failure_code", "TIMEOUT"), "value: "),
     ("stepFinished.failed", without("value", "failure_code"), "failure_code"),
     ("stepFinished.failed", with_("value", "failure_code", "BAD_LUCK"), "BAD_LUCK"),
+    ("stepFinished.succeeded", with_("value", "cost_usd", 0), "cost_usd"),
+    ("stepFinished.succeeded", with_("value", "cost_usd", "0.1"), "cost_usd"),
+    ("stepFinished.succeeded", with_("value", "sandbox_ms", 0), "sandbox_ms"),
+    ("stepFinished.succeeded", with_("value", "sandbox_ms", 1.5), "sandbox_ms"),
+    ("stepFinished.succeeded", with_("value", "tokens", -1), "tokens"),
+    ("stepStarted.step_started", with_("value", "cost_usd", 0.1), "cost_usd"),
+    ("statusTransition.succeeded", with_("value", "cost_usd", 0.1), "value: "),
+    ("statusTransition.failed", with_("value", "sandbox_ms", 3), "value: "),
     ("statusTransition.created", with_("value", "from_state", "created"), "value: "),
     ("statusTransition.created", with_("value", "to_state", "planned"), "value: "),
     ("statusTransition.created", with_("value", "task_hash", "0" * 64), "value: "),

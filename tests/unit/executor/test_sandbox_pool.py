@@ -103,6 +103,46 @@ async def test_code_that_waits_gets_the_first_guest_that_is_ready(world: World) 
         assert [asked["code"] for asked in world.backend.guests[0].asked] == ["waits"]
 
 
+async def test_what_code_spends_is_told_without_the_wait_for_a_guest(world: World) -> None:
+    told: list[float] = []
+    world.backend.starting.clear()
+    world.backend.answering.clear()
+    async with world.pool(PoolSize(guests=1, starting=1)) as pool:
+        running = asyncio.create_task(pool.run(request(), spent=told.append))
+        await eventually(lambda: world.backend.at_once == 1)
+        world.now += 30
+        world.backend.starting.set()
+        await eventually(lambda: world.backend.guests and world.backend.guests[0].asked)
+        world.now += 0.25
+        world.backend.answering.set()
+        await running
+
+    assert told == [0.25]
+
+
+async def test_what_killed_code_spent_is_told(world: World) -> None:
+    told: list[float] = []
+    world.backend.answering.clear()
+    async with world.pool() as pool:
+        running = asyncio.create_task(pool.run(request(), spent=told.append))
+        await eventually(lambda: any(guest.asked for guest in world.backend.guests))
+        world.now += 2
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert told == [2]
+
+
+async def test_code_that_never_had_a_guest_spent_nothing(world: World) -> None:
+    told: list[float] = []
+    world.backend.broken = "no"
+    async with world.pool() as pool:
+        with pytest.raises(StepFailed):
+            await pool.run(request(), spent=told.append)
+
+    assert told == []
+
+
 async def test_what_code_no_longer_waits_for_goes_to_other_code(world: World) -> None:
     world.backend.starting.clear()
     async with world.pool(PoolSize(guests=1, starting=1)) as pool:

@@ -1,8 +1,9 @@
-"""Model tokens and money: reserved, settled, refused, and what a task ends with."""
+"""Tokens, sandbox time and money: counted, reserved, refused, and what a task ends with."""
 
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import pytest
 
@@ -10,6 +11,7 @@ from libs.core.canonical import Json
 from libs.core.errors import FailureCode, StepFailed
 from libs.core.lifecycle import TaskState
 from libs.core.plan import Limits
+from libs.core.prices import FREE, Prices, usd
 from services.executor.convert import report_to_proto
 from services.executor.model import Report, Used
 from services.executor.tools.tool import ToolContext
@@ -27,8 +29,14 @@ from tests.executor_world import (
 LIMITS = Limits(max_total_tokens=1000, max_cost_usd=0.5)
 
 
-def make_usage(limits: Limits = LIMITS, *, tokens: int = 0, cost_usd: float = 0.0) -> Usage:
-    return Usage(limits, before=Used(tokens=tokens, cost_usd=cost_usd))
+def make_usage(
+    limits: Limits = LIMITS, *, tokens: int = 0, cost_usd: float = 0.0, prices: Prices = FREE
+) -> Usage:
+    return Usage(limits, before=used(tokens, cost_usd), prices=prices)
+
+
+def used(tokens: int = 0, cost_usd: float = 0.0, sandbox_ms: int = 0) -> Used:
+    return Used(tokens=tokens, cost_usd=usd(cost_usd), sandbox_ms=sandbox_ms)
 
 
 def spending(
@@ -47,15 +55,20 @@ def spending(
 
 
 async def run(
-    call: Call, *, limits: Limits = LIMITS, used: Used | None = None, steps: int = 2
+    call: Call,
+    *,
+    limits: Limits = LIMITS,
+    before: Used | None = None,
+    steps: int = 2,
+    prices: Prices = FREE,
 ) -> tuple[list[Report], FakeTool]:
     """The reports of a task whose every step spends, and the tool."""
     registry = make_registry(tool := FakeTool(call))
     assignment = make_assignment(
-        *([("fake", {})] * steps), registry=registry, limits=limits, used=used
+        *([("fake", {})] * steps), registry=registry, limits=limits, used=before
     )
     reporter = FakeReporter()
-    await make_service(registry).run_task(assignment, reporter)
+    await make_service(registry, prices=prices).run_task(assignment, reporter)
     return reporter.reports, tool
 
 
@@ -67,8 +80,8 @@ def test_settled_use_takes_the_place_of_what_was_reserved() -> None:
     reservation.settle(tokens=300, cost_usd=0.125)
     usage.add(tokens=10)
 
-    assert reserved == Used(tokens=800, cost_usd=0.25)
-    assert usage.used == Used(tokens=310, cost_usd=0.125)
+    assert reserved == used(800, 0.25)
+    assert usage.used == used(310, 0.125)
 
 
 def test_reservation_that_is_never_settled_counts_in_full() -> None:
@@ -99,7 +112,7 @@ def test_reservation_over_what_is_left_is_refused(
         usage.reserve(tokens=tokens, cost_usd=cost_usd)
 
     assert failed.value.code == code
-    assert usage.used == Used(tokens=100, cost_usd=0.125)
+    assert usage.used == used(100, 0.125)
 
 
 def test_reservation_of_exactly_what_is_left_is_granted() -> None:
@@ -107,7 +120,7 @@ def test_reservation_of_exactly_what_is_left_is_granted() -> None:
 
     usage.reserve(tokens=700, cost_usd=0.25)
 
-    assert usage.used == Used(tokens=700, cost_usd=0.25)
+    assert usage.used == used(700, 0.25)
 
 
 def test_reservation_without_limits_is_granted() -> None:
@@ -140,16 +153,15 @@ def test_cost_is_finite_and_not_negative(cost_usd: float) -> None:
 
 
 def test_task_within_its_limits_has_not_exceeded_them() -> None:
-    assert exceeded(Used(tokens=1000, cost_usd=0.5), LIMITS) is None
-    assert exceeded(Used(tokens=10**9, cost_usd=1e9), Limits()) is None
+    assert exceeded(used(1000, 0.5), LIMITS, next_step_usd=Decimal(0)) is None
+    assert exceeded(used(10**9, 1e9), Limits(), next_step_usd=Decimal(1)) is None
 
 
 async def test_steps_report_what_each_used() -> None:
     reports, _ = await run(spending(30, 0.125))
 
     outcomes = [report.finished for report in reports[1:]]
-    used = Used(tokens=30, cost_usd=0.125)
-    assert [outcome.used for outcome in outcomes if outcome] == [used, used]
+    assert [outcome.used for outcome in outcomes if outcome] == [used(30, 0.125)] * 2
     message = report_to_proto(reports[1], report_id=1, task_id="t", lease_token=1).finished
     assert (message.tokens, message.cost_usd) == (30, 0.125)
 
@@ -169,7 +181,7 @@ async def test_step_refused_its_reservation_fails_with_the_limit() -> None:
     assert last.finished is not None
     assert last.finished.failure is not None
     assert last.finished.failure.code == FailureCode.TOKEN_LIMIT
-    assert last.finished.used == Used()
+    assert last.finished.used == used()
     assert last.end is not None
     assert last.end.failure == last.finished.failure
 
@@ -201,7 +213,7 @@ async def test_last_step_that_went_over_has_done_its_work() -> None:
 
 
 async def test_taken_over_task_goes_on_from_what_was_used() -> None:
-    reports, _ = await run(spending(10, reserved=10), used=Used(tokens=991))
+    reports, _ = await run(spending(10, reserved=10), before=used(991))
 
     assert reports[1].end is not None
     assert reports[1].end.failure is not None
@@ -209,7 +221,7 @@ async def test_taken_over_task_goes_on_from_what_was_used() -> None:
 
 
 async def test_taken_over_task_that_is_over_begins_nothing() -> None:
-    (report,), tool = await run(echo, used=Used(tokens=1001))
+    (report,), tool = await run(echo, before=used(1001))
 
     assert tool.calls == []
     assert report.end is not None

@@ -38,6 +38,7 @@ CLOSED = StepClosed(
 FAILED_STEP = replace(CLOSED, output=None, failure=BROKE)
 SUCCESS = TaskEnd(state=TaskState.SUCCEEDED, failure=None)
 FAILURE = TaskEnd(state=TaskState.FAILED, failure=BROKE)
+CANCELLED = TaskEnd(state=TaskState.CANCELLED, failure=None)
 
 
 def make_report(
@@ -77,6 +78,7 @@ def make_assigned(*, closed: int = 0, is_step_open: bool = False) -> Assigned:
         make_report(CLOSED, end=FAILURE),
         make_report(end=FAILURE),
         make_report(end=SUCCESS),
+        make_report(end=replace(CANCELLED, cost_usd=0.1, tokens=1, sandbox_ms=1)),
     ],
 )
 def test_whole_report_passes(report: Report) -> None:
@@ -104,6 +106,12 @@ def test_whole_report_passes(report: Report) -> None:
         make_report(replace(CLOSED, cost_usd=-1.0)),
         make_report(replace(CLOSED, cost_usd=float("nan"))),
         make_report(replace(CLOSED, cost_usd=float("inf"))),
+        make_report(replace(CLOSED, tokens=-1)),
+        make_report(replace(CLOSED, sandbox_ms=-1)),
+        make_report(end=replace(CANCELLED, cost_usd=-0.1)),
+        make_report(end=replace(CANCELLED, cost_usd=float("nan"))),
+        make_report(end=replace(CANCELLED, tokens=-1)),
+        make_report(end=replace(CANCELLED, sandbox_ms=-1)),
         make_report(replace(CLOSED, output='"\x00"')),
         make_report(replace(CLOSED, resolved_input='"\x00"')),
         make_report(replace(CLOSED, schema_failures="\x00")),

@@ -79,6 +79,17 @@ def test_blobs_are_kept_in_the_data_directory_unless_their_owner_says_where(
         )
 
 
+def test_price_table_is_found_from_wherever_a_process_runs(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    priced = replace(installation, environ={**installation.environ, "PAWL_PRICES": "p.toml"})
+
+    for one in INSTANCES:
+        assert "PAWL_PRICES" not in installation.env(one, INSTANCES)
+        assert priced.env(one, INSTANCES)["PAWL_PRICES"] == str(tmp_path / "p.toml")
+
+
 def test_environment_says_where_to_listen_and_whom_to_call(installation: Installation) -> None:
     executor = installation.env(instance("executor-1"), INSTANCES)
     gateway = installation.env(instance("gateway-1"), INSTANCES)

@@ -68,11 +68,13 @@ class TaskEventData(_message.Message):
     message: _builtins.str
     """Optional. What was wrong, for plan_validation_failed; words, for progress."""
     tokens: _builtins.int
-    """Optional. Model tokens that the step used, for step_finished. Unset: none."""
+    """Optional. Model tokens that the step used, for step_finished; for the end of a cancelled task those of the step that
+    was killed. Unset: none.
+    """
     sandbox_ms: _builtins.int
-    """Optional. Milliseconds that the step spent in a sandbox, for step_finished. Unset: none."""
+    """Optional. Milliseconds that the step spent in a sandbox, for the same events. Unset: none."""
     cost_usd: _builtins.float
-    """Optional. What the step cost by the price table, in US dollars, for step_finished. Unset: nothing."""
+    """Optional. What the step cost by the price table, in US dollars, for the same events. Unset: nothing."""
     def __init__(
         self,
         *,

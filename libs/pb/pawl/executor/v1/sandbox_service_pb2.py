@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pawl/executor/v1/sandbox_service.proto\x12\x10pawl.executor.v1\"A\n\x0fSandboxIdentity\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0e\n\x06python\x18\x02 \x01(\t\x12\r\n\x05\x62uild\x18\x03 \x01(\t\"\x18\n\x16\x44\x65scribeSandboxRequest\"_\n\x17\x44\x65scribeSandboxResponse\x12\x33\n\x08identity\x18\x01 \x01(\x0b\x32!.pawl.executor.v1.SandboxIdentity\x12\x0f\n\x07healthy\x18\x02 \x01(\x08\"\xb9\x01\n\x0eRunCodeRequest\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x12\n\ninput_json\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x06\x12\x0b\n\x03now\x18\x04 \x01(\x01\x12\x14\n\x0cwall_seconds\x18\x05 \x01(\x01\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x33\n\x08identity\x18\x07 \x01(\x0b\x32!.pawl.executor.v1.SandboxIdentity\x12\x0e\n\x06run_id\x18\x08 \x01(\t\"o\n\x0fRunCodeResponse\x12,\n\x06result\x18\x01 \x01(\x0b\x32\x1c.pawl.executor.v1.CodeResult\x12.\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1d.pawl.executor.v1.CodeFailure\"A\n\nCodeResult\x12\x13\n\x0bresult_json\x18\x01 \x01(\t\x12\x0e\n\x06stdout\x18\x02 \x01(\t\x12\x0e\n\x06stderr\x18\x03 \x01(\t\"L\n\x0b\x43odeFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x06reason\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason\" \n\x0eKillRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"!\n\x0fKillRunResponse\x12\x0e\n\x06killed\x18\x01 \x01(\x08\"\x12\n\x10ListBootsRequest\"%\n\x11ListBootsResponse\x12\x10\n\x08\x62oot_ids\x18\x01 \x03(\t\"&\n\x12RemoveBootsRequest\x12\x10\n\x08\x62oot_ids\x18\x01 \x03(\t\"&\n\x13RemoveBootsResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x05\x32\xca\x03\n\x0eSandboxService\x12\x66\n\x0f\x44\x65scribeSandbox\x12(.pawl.executor.v1.DescribeSandboxRequest\x1a).pawl.executor.v1.DescribeSandboxResponse\x12N\n\x07RunCode\x12 .pawl.executor.v1.RunCodeRequest\x1a!.pawl.executor.v1.RunCodeResponse\x12N\n\x07KillRun\x12 .pawl.executor.v1.KillRunRequest\x1a!.pawl.executor.v1.KillRunResponse\x12T\n\tListBoots\x12\".pawl.executor.v1.ListBootsRequest\x1a#.pawl.executor.v1.ListBootsResponse\x12Z\n\x0bRemoveBoots\x12$.pawl.executor.v1.RemoveBootsRequest\x1a%.pawl.executor.v1.RemoveBootsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pawl/executor/v1/sandbox_service.proto\x12\x10pawl.executor.v1\"A\n\x0fSandboxIdentity\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0e\n\x06python\x18\x02 \x01(\t\x12\r\n\x05\x62uild\x18\x03 \x01(\t\"\x18\n\x16\x44\x65scribeSandboxRequest\"_\n\x17\x44\x65scribeSandboxResponse\x12\x33\n\x08identity\x18\x01 \x01(\x0b\x32!.pawl.executor.v1.SandboxIdentity\x12\x0f\n\x07healthy\x18\x02 \x01(\x08\"\xb9\x01\n\x0eRunCodeRequest\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x12\n\ninput_json\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x06\x12\x0b\n\x03now\x18\x04 \x01(\x01\x12\x14\n\x0cwall_seconds\x18\x05 \x01(\x01\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x33\n\x08identity\x18\x07 \x01(\x0b\x32!.pawl.executor.v1.SandboxIdentity\x12\x0e\n\x06run_id\x18\x08 \x01(\t\"\x84\x01\n\x0fRunCodeResponse\x12,\n\x06result\x18\x01 \x01(\x0b\x32\x1c.pawl.executor.v1.CodeResult\x12.\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1d.pawl.executor.v1.CodeFailure\x12\x13\n\x0bran_seconds\x18\x03 \x01(\x01\"A\n\nCodeResult\x12\x13\n\x0bresult_json\x18\x01 \x01(\t\x12\x0e\n\x06stdout\x18\x02 \x01(\t\x12\x0e\n\x06stderr\x18\x03 \x01(\t\"L\n\x0b\x43odeFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x06reason\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason\" \n\x0eKillRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"!\n\x0fKillRunResponse\x12\x0e\n\x06killed\x18\x01 \x01(\x08\"\x12\n\x10ListBootsRequest\"%\n\x11ListBootsResponse\x12\x10\n\x08\x62oot_ids\x18\x01 \x03(\t\"&\n\x12RemoveBootsRequest\x12\x10\n\x08\x62oot_ids\x18\x01 \x03(\t\"&\n\x13RemoveBootsResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x05\x32\xca\x03\n\x0eSandboxService\x12\x66\n\x0f\x44\x65scribeSandbox\x12(.pawl.executor.v1.DescribeSandboxRequest\x1a).pawl.executor.v1.DescribeSandboxResponse\x12N\n\x07RunCode\x12 .pawl.executor.v1.RunCodeRequest\x1a!.pawl.executor.v1.RunCodeResponse\x12N\n\x07KillRun\x12 .pawl.executor.v1.KillRunRequest\x1a!.pawl.executor.v1.KillRunResponse\x12T\n\tListBoots\x12\".pawl.executor.v1.ListBootsRequest\x1a#.pawl.executor.v1.ListBootsResponse\x12Z\n\x0bRemoveBoots\x12$.pawl.executor.v1.RemoveBootsRequest\x1a%.pawl.executor.v1.RemoveBootsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,24 +39,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBESANDBOXRESPONSE']._serialized_end=248
   _globals['_RUNCODEREQUEST']._serialized_start=251
   _globals['_RUNCODEREQUEST']._serialized_end=436
-  _globals['_RUNCODERESPONSE']._serialized_start=438
-  _globals['_RUNCODERESPONSE']._serialized_end=549
-  _globals['_CODERESULT']._serialized_start=551
-  _globals['_CODERESULT']._serialized_end=616
-  _globals['_CODEFAILURE']._serialized_start=618
-  _globals['_CODEFAILURE']._serialized_end=694
-  _globals['_KILLRUNREQUEST']._serialized_start=696
-  _globals['_KILLRUNREQUEST']._serialized_end=728
-  _globals['_KILLRUNRESPONSE']._serialized_start=730
-  _globals['_KILLRUNRESPONSE']._serialized_end=763
-  _globals['_LISTBOOTSREQUEST']._serialized_start=765
-  _globals['_LISTBOOTSREQUEST']._serialized_end=783
-  _globals['_LISTBOOTSRESPONSE']._serialized_start=785
-  _globals['_LISTBOOTSRESPONSE']._serialized_end=822
-  _globals['_REMOVEBOOTSREQUEST']._serialized_start=824
-  _globals['_REMOVEBOOTSREQUEST']._serialized_end=862
-  _globals['_REMOVEBOOTSRESPONSE']._serialized_start=864
-  _globals['_REMOVEBOOTSRESPONSE']._serialized_end=902
-  _globals['_SANDBOXSERVICE']._serialized_start=905
-  _globals['_SANDBOXSERVICE']._serialized_end=1363
+  _globals['_RUNCODERESPONSE']._serialized_start=439
+  _globals['_RUNCODERESPONSE']._serialized_end=571
+  _globals['_CODERESULT']._serialized_start=573
+  _globals['_CODERESULT']._serialized_end=638
+  _globals['_CODEFAILURE']._serialized_start=640
+  _globals['_CODEFAILURE']._serialized_end=716
+  _globals['_KILLRUNREQUEST']._serialized_start=718
+  _globals['_KILLRUNREQUEST']._serialized_end=750
+  _globals['_KILLRUNRESPONSE']._serialized_start=752
+  _globals['_KILLRUNRESPONSE']._serialized_end=785
+  _globals['_LISTBOOTSREQUEST']._serialized_start=787
+  _globals['_LISTBOOTSREQUEST']._serialized_end=805
+  _globals['_LISTBOOTSRESPONSE']._serialized_start=807
+  _globals['_LISTBOOTSRESPONSE']._serialized_end=844
+  _globals['_REMOVEBOOTSREQUEST']._serialized_start=846
+  _globals['_REMOVEBOOTSREQUEST']._serialized_end=884
+  _globals['_REMOVEBOOTSRESPONSE']._serialized_start=886
+  _globals['_REMOVEBOOTSRESPONSE']._serialized_end=924
+  _globals['_SANDBOXSERVICE']._serialized_start=927
+  _globals['_SANDBOXSERVICE']._serialized_end=1385
 # @@protoc_insertion_point(module_scope)

@@ -153,6 +153,9 @@ class RunCodeResponse(_message.Message):
 
     RESULT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    RAN_SECONDS_FIELD_NUMBER: _builtins.int
+    ran_seconds: _builtins.float
+    """Optional. For how many seconds the code had a guest, waiting for one not counted. Unset: it never had one."""
     @_builtins.property
     def result(self) -> Global___CodeResult:
         """What code that ended well left behind."""
@@ -166,10 +169,11 @@ class RunCodeResponse(_message.Message):
         *,
         result: Global___CodeResult | None = ...,
         failure: Global___CodeFailure | None = ...,
+        ran_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "ran_seconds", b"ran_seconds", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

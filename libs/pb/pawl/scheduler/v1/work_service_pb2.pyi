@@ -344,7 +344,7 @@ class StepFinished(_message.Message):
     schema_failures_json: _builtins.str
     """Optional. What input or output broke of its schema, as a JSON array. Empty: nothing."""
     cost_usd: _builtins.float
-    """Optional. Cost of the step in US dollars. Unset: 0."""
+    """Optional. Cost of the step in US dollars, by the executor's price table and with what its tool counted. Unset: 0."""
     tokens: _builtins.int
     """Model tokens of the step. Unset: 0."""
     sandbox_ms: _builtins.int
@@ -384,8 +384,17 @@ class TaskEnd(_message.Message):
 
     STATE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    SANDBOX_MS_FIELD_NUMBER: _builtins.int
     state: _task_pb2.TaskState.ValueType
     """Required. Succeeded or failed; cancelled only after a stop that asked for it, once the step is dead."""
+    cost_usd: _builtins.float
+    """Optional. What the step used that was killed, so that it never finished: its cost in US dollars. Unset: 0."""
+    tokens: _builtins.int
+    """Optional. Model tokens of that step. Unset: 0."""
+    sandbox_ms: _builtins.int
+    """Optional. Milliseconds that it spent in a sandbox. Unset: 0."""
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Optional. Required when failed."""
@@ -395,10 +404,13 @@ class TaskEnd(_message.Message):
         *,
         state: _task_pb2.TaskState.ValueType = ...,
         failure: _failure_pb2.Failure | None = ...,
+        cost_usd: _builtins.float = ...,
+        tokens: _builtins.int = ...,
+        sandbox_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd", b"cost_usd", "failure", b"failure", "sandbox_ms", b"sandbox_ms", "state", b"state", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
