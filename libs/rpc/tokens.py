@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,8 @@ SERVICE_TOKEN_SECONDS = 60
 SKEW_SECONDS = 1
 ALGORITHM = "Ed25519"
 CACHE_SIZE = 10_000
+
+_TIER_LIMITS = frozenset(field.name for field in fields(TierLimits))
 
 Now = Callable[[], float]
 
@@ -224,11 +226,16 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
         scopes=frozenset(claims["scopes"]),
         roles=frozenset(claims["roles"]),
         mode=claims["mode"],
-        limits=TierLimits(**claims["limits"]),
+        limits=_tier_limits(claims["limits"]),
         expires_at=float(claims["exp"]),
         allowed_agent_ids=None if agents is None else frozenset(agents),
         allowed_task_ids=None if tasks is None else frozenset(tasks),
     )
+
+
+def _tier_limits(claimed: Mapping[str, Any]) -> TierLimits:
+    """The limits of a token, without those that only a later release knows."""
+    return TierLimits(**{k: v for k, v in claimed.items() if k in _TIER_LIMITS})
 
 
 def _sign(claims: Mapping[str, Any], *, key: OKPKey, kind: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -14,11 +15,15 @@ from services.auth.model import (
     Authenticated,
     KeyPage,
     KeyWanted,
+    Permits,
+    PermitsAsked,
+    PermitsReturned,
     Tenant,
     TenantPage,
     TenantWanted,
     Usage,
 )
+from services.auth.names import parse_uuid
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOS = 10**9
@@ -36,6 +41,26 @@ def authenticated_to_proto(answer: Authenticated) -> auth_service_pb2.Authentica
         limits=tier_limits_to_proto(answer.limits),
         scopes=key.scopes,
         mode=key.mode,
+        permits=_permits_to_proto(answer.permits),
+    )
+
+
+def permits_asked_from_proto(message: auth_service_pb2.AuthenticateRequest) -> PermitsAsked:
+    """Permits asked for, unchecked."""
+    return PermitsAsked(wanted=message.permits_wanted, returned=message.permits_returned)
+
+
+def permits_returned_from_proto(
+    message: auth_service_pb2.ReturnPermitsRequest,
+) -> tuple[PermitsReturned, ...]:
+    """Permits given back, unchecked but for the ids: PawlError `validation_failed` for none."""
+    return tuple(
+        PermitsReturned(
+            tenant_id=_tenant_id(one.tenant_id, field=f"permits[{index}].tenant_id"),
+            mode=one.mode,
+            count=one.count,
+        )
+        for index, one in enumerate(message.permits)
     )
 
 
@@ -99,6 +124,25 @@ def key_page_to_proto(page: KeyPage) -> auth_service_pb2.ListKeysResponse:
 def usage_to_proto(usage: Usage) -> auth_pb2.Usage:
     """A month's use."""
     return auth_pb2.Usage(month=usage.month, tasks=usage.tasks, steps=usage.steps)
+
+
+def _permits_to_proto(permits: Permits) -> auth_pb2.Permits:
+    return auth_pb2.Permits(
+        granted=permits.granted,
+        limit_name=permits.limit_name,
+        limit=permits.limit,
+        remaining=permits.remaining,
+        reset_seconds=permits.reset_seconds,
+        retry_after_seconds=permits.retry_after_seconds,
+    )
+
+
+def _tenant_id(text: str, *, field: str) -> UUID:
+    tenant_id = parse_uuid(text)
+    if tenant_id is None:
+        detail = "it is not a UUID"
+        raise field_error("validation_failed", field, detail, fine="invalid_format")
+    return tenant_id
 
 
 def _instant(stamp: Timestamp) -> datetime:

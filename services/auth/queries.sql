@@ -115,3 +115,16 @@ DO UPDATE SET tasks = m.tasks + EXCLUDED.tasks, steps = m.steps + EXCLUDED.steps
 -- read_usage --
 -- What a tenant used in one month; no row when nothing.
 SELECT month, tasks, steps FROM auth.usage_months WHERE tenant_id = :tenant_id AND month = :month;
+
+-- take_permits --
+-- Debits a tenant's minute and month, and credits what it has not used.
+SELECT granted, minute_left, minute_reset, minute_retry, month_left, month_reset
+FROM auth.take_permits(
+  CAST(:tenant_id AS uuid), CAST(:wanted AS integer), CAST(:returned AS integer),
+  CAST(:per_minute AS integer), CAST(:per_month AS bigint), CAST(:is_metered AS boolean)
+);
+
+-- tiers_of --
+-- The tiers of tenants.
+-- system
+SELECT t.id, t.tier FROM auth.tenants AS t WHERE t.id = ANY (CAST(:tenant_ids AS uuid[]));

@@ -12,11 +12,12 @@ from libs.core.clock import Clock
 from libs.core.errors import PawlError
 from libs.core.ids import new_id
 from libs.core.paging import Listing, page_size_of
-from libs.core.tiers import TIERS
+from libs.core.tiers import limits_of
 from libs.db.engine import Connection
 from libs.rpc.context import Caller, require_scope
 from libs.rpc.tokens import CallerTokens
 from services.auth import keys, names, scopes, store
+from services.auth.granting import Granting
 from services.auth.model import (
     ApiKey,
     Authenticated,
@@ -24,12 +25,14 @@ from services.auth.model import (
     KeyPage,
     KeyWanted,
     MadeKey,
+    PermitsAsked,
 )
 from services.auth.refusals import bad_key, no_such_key
 from services.auth.store import AuditEntry, AuthStore
 from services.auth.tenants import Tenants
 from services.auth.times import unix_ms
 
+ONE_PERMIT = PermitsAsked()
 KEY_CREATED = "key.created"
 KEY_REVOKED = "key.revoked"
 
@@ -59,18 +62,24 @@ class Keys:
         auth_store: AuthStore,
         *,
         tenants: Tenants,
+        granting: Granting,
         tokens: CallerTokens,
         clock: Clock,
         random_chars: RandomChars,
     ) -> None:
         self._store = auth_store
         self._tenants = tenants
+        self._granting = granting
         self._tokens = tokens
         self._clock = clock
         self._random_chars = random_chars
 
-    async def authenticate(self, api_key: str) -> Authenticated:
-        """A caller token of 5 s for a good key; its form is checked before the one indexed read.
+    async def authenticate(
+        self, api_key: str, permits: PermitsAsked = ONE_PERMIT
+    ) -> Authenticated:
+        """A caller token of 5 s for a good key, and permits for its requests.
+
+        The key's form is checked before the one indexed read; only a good key takes permits.
 
         PawlError: `unauthenticated`, in the same words for every reason.
         """
@@ -78,6 +87,7 @@ class Keys:
         holder = None if parsed is None else await self._store.read_holder(parsed.hash)
         if holder is None or not holder.key.is_usable(self._clock.now()):
             raise bad_key()
+        taken = await self._granting.take(holder, permits)
         caller = _caller(holder)
         token, expires_at = self._tokens.issue(caller)
         return Authenticated(
@@ -85,6 +95,7 @@ class Keys:
             expires_at=datetime.fromtimestamp(expires_at, UTC),
             holder=holder,
             limits=caller.limits,
+            permits=taken,
         )
 
     async def create(self, caller: Caller, wanted: KeyWanted) -> MadeKey:
@@ -249,6 +260,6 @@ def _caller(holder: KeyHolder) -> Caller:
         scopes=frozenset(key.scopes),
         roles=frozenset({holder.role}),
         mode=key.mode,
-        limits=TIERS[holder.tier],
+        limits=limits_of(holder.tier),
         expires_at=math.inf if key.expires_at is None else key.expires_at.timestamp(),
     )

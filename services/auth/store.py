@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from uuid import UUID
 from libs.db.engine import Connection, Pool, transaction
 from libs.db.queries import load_queries
 from services.auth.keys import ParsedKey
-from services.auth.model import ApiKey, KeyHolder, Tenant, Usage, Use
+from services.auth.model import ApiKey, KeyHolder, PermitsTaken, Tenant, Usage, Use
 
 QUERIES = load_queries(Path(__file__).with_name("queries.sql"))
 
@@ -36,6 +36,20 @@ class AuditEntry:
     subject: UUID
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitsWanted:
+    """Permits to take and to give back; no number is no limit. Only what is metered counts against
+    the month.
+    """
+
+    tenant_id: UUID
+    wanted: int
+    returned: int
+    per_minute: int | None
+    per_month: int | None
+    is_metered: bool
+
+
 class AuthStore:
     """The schema `auth` of one database."""
 
@@ -55,6 +69,23 @@ class AuthStore:
             return None
         tier, role = row.pop("tier"), row.pop("role")
         return KeyHolder(key=_key(row), tier=tier, role=role)
+
+    async def take_permits(self, wanted: PermitsWanted) -> PermitsTaken:
+        """As many permits as the tenant's limits allow now; committed when this returns."""
+        async with self._pool.connection() as connection:
+            return await _take_permits(connection, wanted)
+
+    async def return_permits(self, returned: Collection[PermitsWanted]) -> None:
+        """The same for many tenants, all or none."""
+        # In one order for everybody, so that two gateways cannot block each other.
+        async with self.transaction() as tx:
+            for one in sorted(returned, key=lambda one: (one.tenant_id, one.is_metered)):
+                await _take_permits(tx, one)
+
+    async def tiers_of(self, tenant_ids: Collection[UUID]) -> dict[UUID, str]:
+        """The tiers of those tenants that there are."""
+        rows = await self._read_all("tiers_of", tenant_ids=list(tenant_ids))
+        return {row["id"]: row["tier"] for row in rows}
 
     async def tenant_by_id(self, tenant_id: UUID) -> Tenant | None:
         """The tenant with this id."""
@@ -181,6 +212,13 @@ async def add_uses(tx: Connection, uses: Sequence[Use]) -> None:
         "steps": [use.steps for use in uses],
     }
     await tx.execute(QUERIES["add_uses"], values)
+
+
+async def _take_permits(connection: Connection, wanted: PermitsWanted) -> PermitsTaken:
+    row = await _one(connection, "take_permits", **asdict(wanted))
+    if row is None:
+        raise LookupError("take_permits gives one row")
+    return PermitsTaken(**row)
 
 
 async def _one(connection: Connection, name: str, /, **values: object) -> dict[str, Any] | None:

@@ -34,7 +34,9 @@ class AuthenticateRequest(_message.Message):
     permits_wanted: _builtins.int
     """Optional. Requests to take permits for, 1 to 1,000,000. Unset or 0: 1."""
     permits_returned: _builtins.int
-    """Optional. Permits of an earlier answer for this key that lapsed unused. Unset: none."""
+    """Optional. Permits of an earlier answer for this key that lapsed unused, at most 1,000,000. Only with the gateway's
+    service token. Unset: none.
+    """
     def __init__(
         self,
         *,
@@ -927,7 +929,7 @@ class ReturnPermitsRequest(_message.Message):
     PERMITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def permits(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantPermits]:
-        """At most 1,000, each tenant once."""
+        """At most 1,000, each tenant and mode once."""
 
     def __init__(
         self,
