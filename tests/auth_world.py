@@ -23,6 +23,7 @@ from libs.rpc.context import Caller
 from libs.rpc.tokens import CallerTokens, KeyRing, TokenVerifier
 from services.auth.__main__ import random_chars
 from services.auth.bootstrap import make_operator_key
+from services.auth.granting import Granting
 from services.auth.metering import Metering
 from services.auth.model import KeyWanted, MadeKey, TenantWanted
 from services.auth.server import UseCases, make_server
@@ -110,9 +111,18 @@ async def auth_world(database: Database, keys: KeyRing) -> AsyncIterator[AuthWor
     store = AuthStore(pool)
     tokens = CallerTokens(keys.private["auth"], now=lambda: clock.now().timestamp())
     tenants = Tenants(store, clock=clock)
+    granting = Granting(store)
     do = UseCases(
-        keys=Keys(store, tenants=tenants, tokens=tokens, clock=clock, random_chars=random_chars),
+        keys=Keys(
+            store,
+            tenants=tenants,
+            granting=granting,
+            tokens=tokens,
+            clock=clock,
+            random_chars=random_chars,
+        ),
         tenants=tenants,
+        granting=granting,
         metering=Metering(store, clock=clock),
     )
     try:

@@ -35,6 +35,7 @@ def authenticated_to_proto(answer: Authenticated) -> auth_service_pb2.Authentica
     return auth_service_pb2.AuthenticateResponse(
         caller_token=answer.token,
         expires_at=to_timestamp(answer.expires_at),
+        token_seconds=answer.token_seconds,
         tenant_id=str(key.tenant_id),
         key_id=str(key.id),
         tier=answer.holder.tier,

@@ -134,6 +134,7 @@ class Authenticated:
 
     token: str = field(repr=False)
     expires_at: datetime
+    token_seconds: float
     holder: KeyHolder
     limits: TierLimits
     permits: Permits

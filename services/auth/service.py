@@ -74,9 +74,7 @@ class Keys:
         self._clock = clock
         self._random_chars = random_chars
 
-    async def authenticate(
-        self, api_key: str, permits: PermitsAsked = ONE_PERMIT
-    ) -> Authenticated:
+    async def authenticate(self, api_key: str, permits: PermitsAsked = ONE_PERMIT) -> Authenticated:
         """A caller token of 5 s for a good key, and permits for its requests.
 
         The key's form is checked before the one indexed read; only a good key takes permits.
@@ -93,6 +91,7 @@ class Keys:
         return Authenticated(
             token=token,
             expires_at=datetime.fromtimestamp(expires_at, UTC),
+            token_seconds=max(0.0, expires_at - self._clock.now().timestamp()),
             holder=holder,
             limits=caller.limits,
             permits=taken,
