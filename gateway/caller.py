@@ -110,11 +110,13 @@ class Callers:
         clock: Clock,
         max_remembered: int = MAX_REMEMBERED,
         max_waiting: int = 250,
+        sweep_seconds: float = SWEEP_SECONDS,
     ) -> None:
         self._auth = auth
         self._clock = clock
         self._max_remembered = max_remembered
         self._max_waiting = max_waiting
+        self._sweep_seconds = sweep_seconds
         self._bad_keys = BadKeys()
         self._keys: dict[bytes, _Key] = {}
         # Those with permits, which must be given back one day, remembered or not.
@@ -165,7 +167,7 @@ class Callers:
         """
         while True:
             await self._held.wait()
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self._sweep_seconds)
             await self.give_back()
 
     async def give_back(self, *, everything: bool = False) -> None:
@@ -256,7 +258,10 @@ class Callers:
         except PawlError as error:
             self._refuse(key, error)
             return
-        permits.grant(self._answer(said, began), granted=said.permits.granted, wanted=wanted)
+        answer = self._answer(said, began)
+        permits.grant(answer, granted=said.permits.granted, wanted=wanted)
+        if answer.received_at >= answer.usable_until:
+            _fail_all(key, overloaded)
         self._hand_out(key)
 
     def _patience(self, permits: KeyPermits, now: float) -> float:

@@ -144,7 +144,8 @@ def problem_response(status: int) -> dict[str, Any]:
 
 
 REFUSALS: Responses = {
-    status: problem_response(status) for status in (400, 401, 403, 404, 422, 431, 500, 503, 504)
+    status: problem_response(status)
+    for status in (400, 401, 403, 404, 422, 429, 431, 500, 503, 504)
 }
 """`responses` of a route: what it may refuse."""
 BODY_REFUSALS: Responses = REFUSALS | {

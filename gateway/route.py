@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.edge import ROUTE_KEY
 from gateway.errors import problem
+from gateway.refusals import overloaded
 from libs.core.errors import PawlError
 
 
@@ -47,7 +48,8 @@ class Endpoints:
         try:
             response = await route.endpoint(Request(scope, receive, send), **parameters)
         except PawlError as error:
-            response = problem(error)
+            # A caller has no token that could expire: the one made for this request was too slow.
+            response = problem(overloaded() if error.code == "token_expired" else error)
         await response(scope, receive, send)
 
     def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:

@@ -27,7 +27,7 @@ from libs.pb.pawl.scheduler.v1 import (
     trace_pb2,
 )
 from libs.rpc.context import CallContext, Caller, current, current_caller
-from libs.rpc.convert import to_timestamp
+from libs.rpc.convert import tier_limits_to_proto, to_timestamp
 from libs.rpc.tokens import CallerTokens
 
 START = datetime(2026, 2, 27, 11, 18, 1, 127894, tzinfo=UTC)
@@ -94,10 +94,13 @@ class FakeAuth(auth_service_pb2_grpc.AuthServiceServicer):
     asked: list[str] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     refusal: PawlError | None = None
+    granted: list[auth_pb2.Permits] = field(default_factory=list)
+    returned: list[auth_service_pb2.TenantPermits] = field(default_factory=list)
 
     def forget(self) -> None:
         """Begin anew, but for the keys."""
         self.asked, self.requests, self.refusal = [], [], None
+        self.granted, self.returned = [], []
 
     def new_key(self) -> str:
         """A living key of a new tenant."""
@@ -125,9 +128,24 @@ class FakeAuth(auth_service_pb2_grpc.AuthServiceServicer):
         if caller is None:
             raise PawlError("unauthenticated", "the API key is not valid")
         token, expires_at = self.tokens.issue(caller)
+        wanted = auth_pb2.Permits(granted=request.permits_wanted or 1)
         return auth_service_pb2.AuthenticateResponse(
-            caller_token=token, expires_at=to_timestamp(datetime.fromtimestamp(expires_at, UTC))
+            caller_token=token,
+            expires_at=to_timestamp(datetime.fromtimestamp(expires_at, UTC)),
+            token_seconds=expires_at - time.time(),
+            tenant_id=str(caller.tenant_id),
+            tier=caller.tier,
+            limits=tier_limits_to_proto(caller.limits),
+            mode=caller.mode,
+            scopes=sorted(caller.scopes),
+            permits=self.granted.pop(0) if self.granted else wanted,
         )
+
+    async def ReturnPermits(
+        self, request: auth_service_pb2.ReturnPermitsRequest, _context: object
+    ) -> auth_service_pb2.ReturnPermitsResponse:
+        self.returned += request.permits
+        return auth_service_pb2.ReturnPermitsResponse()
 
     async def CreateTenant(
         self, request: auth_service_pb2.CreateTenantRequest, _context: object

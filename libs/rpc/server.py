@@ -68,10 +68,10 @@ class RpcServer:
     """One service's gRPC endpoint: health, reflection, access by token, drain on stop.
 
     `access` names for every method who may call it: services by name, "caller" for any caller
-    token,
-    "anyone" for no token; a service named beside "anyone" is known by its token. `translate` turns
-    an adapter's exception (a database that is away) into a refusal. With `tls` only those are heard who show a certificate of the authority, and a
-    service token counts only beside a certificate with the same name.
+    token, "anyone" for no token; a service named beside "anyone" is known by its token. `translate`
+    turns an adapter's exception (a database that is away) into a refusal. With `tls` only those are
+    heard who show a certificate of the authority, and a service token counts only beside a
+    certificate with the same name.
     """
 
     def __init__(

@@ -163,8 +163,8 @@ class TokenVerifier:
         self._good: dict[str, tuple[Principal, float]] = {}
 
     def verify(self, token: str) -> Principal:
-        """Who signed for whom. PawlError `unauthenticated` for anything but a valid, living
-        token.
+        """Who signed for whom. PawlError `token_expired` for one that lives no more or not yet,
+        `unauthenticated` for anything else but a valid one.
         """
         now = self._now()
         principal, ends_at = self._good.get(token, (None, 0.0))
@@ -173,7 +173,7 @@ class TokenVerifier:
         claims = self._claims(token)
         issued_at, ends_at = float(claims["iat"]), float(claims["exp"]) + SKEW_SECONDS
         if not issued_at - SKEW_SECONDS <= now < ends_at:
-            raise PawlError("unauthenticated", "the token has expired or is not valid yet")
+            raise PawlError("token_expired", "the token has expired or is not valid yet")
         principal = _principal(claims, audience=self._audience)
         if len(self._good) >= CACHE_SIZE:
             self._good.clear()

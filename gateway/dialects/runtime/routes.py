@@ -18,6 +18,7 @@ from gateway.openapi import event_stream as documented_stream
 from gateway.optional_body import read_optional_body
 from gateway.query import wait_seconds_of
 from gateway.route import Route
+from gateway.submitting import submit
 from gateway.tasks import TERMINAL, task_id_of
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2
 from libs.rpc.client import caller_token
@@ -45,10 +46,9 @@ async def execute_task(request: Request) -> Response:
     """
     call = await open_call(request, query=("wait",))
     options = _options(request, call)
-    asked = await read_body(request, partial(mapping.submission, options=options))
-    with caller_token(call.token), mapping.in_this_dialect():
-        timeout = options.wait_seconds + CALL_SECONDS
-        said = await call.clients.scheduler.SubmitTask(asked, timeout=timeout)
+    parse = partial(mapping.submission, options=options)
+    with mapping.in_this_dialect():
+        said = await submit(call, await read_body(request, parse))
     return _accepted(call, said)
 
 

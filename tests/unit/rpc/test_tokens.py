@@ -74,7 +74,7 @@ def test_caller_token_is_refused_outside_its_life(seconds: float) -> None:
     with pytest.raises(PawlError) as refused:
         verifier(now=NOW + seconds).verify(token)
 
-    assert refused.value.code == "unauthenticated"
+    assert refused.value.code == "token_expired"
 
 
 def test_a_verified_token_is_refused_after_its_end_too() -> None:
