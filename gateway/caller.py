@@ -85,7 +85,6 @@ class _Key:
     """One key: its permits, and who waits for more."""
 
     secret: str = field(repr=False)
-    source: str
     permits: KeyPermits = field(default_factory=KeyPermits)
     waiting: deque[_Waiting] = field(default_factory=deque)
     asking: asyncio.Task[None] | None = None
@@ -117,7 +116,7 @@ class Callers:
         self._max_remembered = max_remembered
         self._max_waiting = max_waiting
         self._sweep_seconds = sweep_seconds
-        self._bad_keys = BadKeys()
+        self._bad_keys = BadKeys(clock=clock)
         self._keys: dict[bytes, _Key] = {}
         # Those with permits, which must be given back one day, remembered or not.
         self._holding: set[_Key] = set()
@@ -140,13 +139,13 @@ class Callers:
         remembered = hashlib.sha256(header.encode("latin-1")).digest()
         key = self._keys.get(remembered)
         if key is None:
-            key = _Key(secret=self._bearer(header, source), source=source)
+            key = _Key(secret=self._bearer(header, source))
         now = self._clock.monotonic()
         answer = key.permits.take(now)
         if answer is None:
-            self._check(key, source, now)
+            self._check(key, now)
             self._remember(remembered, key)
-            answer = await self._wait(key, takes=True)
+            answer = await self._ask_for(key, source)
         standing = answer.standing(left=key.permits.left, now=self._clock.monotonic())
         return Ticket(standing, answer, key, self)
 
@@ -207,19 +206,22 @@ class Callers:
         if form is None:
             raise no_key()
         if parse_key(form[1]) is None:
-            now, malformed = self._clock.monotonic(), (source, "malformed")
-            self._bad_keys.check(malformed, now=now)
-            self._bad_keys.count(malformed, now=now)
-            raise no_key()
+            with self._bad_keys.trying((source, "malformed")):
+                raise no_key()
         return form[1]
 
-    def _check(self, key: _Key, source: str, now: float) -> None:
+    async def _ask_for(self, key: _Key, source: str) -> Answer:
+        if key.permits.answer is not None:
+            return await self._wait(key, takes=True)
+        with self._bad_keys.trying((source, "unknown")):
+            return await self._wait(key, takes=True)
+
+    def _check(self, key: _Key, now: float) -> None:
         """Raise PawlError when there is nothing to ask auth: it has said no a moment ago."""
         permits, answer = key.permits, key.permits.answer
         if answer is None:
             if permits.is_fresh(now):
                 raise no_key()
-            self._bad_keys.check((source, "unknown"), now=now)
         elif permits.is_short and permits.is_fresh(now):
             raise Limited(answer, now=now)
 
@@ -311,8 +313,6 @@ class Callers:
         """What auth's refusal means for those who wait, or that it could not be asked."""
         now = self._clock.monotonic()
         if error.code == "unauthenticated":
-            if key.permits.answer is None:
-                self._bad_keys.count((key.source, "unknown"), now=now)
             key.permits.refuse(now)
             _fail_all(key, no_key)
             return

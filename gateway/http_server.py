@@ -48,8 +48,15 @@ class LingeringTransport:
     has seen that, or after LINGER_SECONDS.
     """
 
-    def __init__(self, transport: asyncio.Transport, *, is_sending: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        is_sending: Callable[[], bool],
+        send_seconds: float = SEND_SECONDS,
+    ) -> None:
         self._transport = transport
+        self._send_seconds = send_seconds
         self._is_sending = is_sending
         self._timer: asyncio.TimerHandle | None = None
         self._written = 0
@@ -100,7 +107,7 @@ class LingeringTransport:
 
     def _watch_sending(self, sent: int) -> None:
         loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(SEND_SECONDS, self._check_sending, sent)
+        self._watch = loop.call_later(self._send_seconds, self._check_sending, sent)
 
     def _check_sending(self, sent_then: int) -> None:
         """Hang up when the client reads hardly anything; it would hold the answer for as long as it

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -96,23 +96,30 @@ class FakeAuth(auth_service_pb2_grpc.AuthServiceServicer):
     refusal: PawlError | None = None
     granted: list[auth_pb2.Permits] = field(default_factory=list)
     returned: list[auth_service_pb2.TenantPermits] = field(default_factory=list)
+    token_lives: float = 3600.0
 
     def forget(self) -> None:
         """Begin anew, but for the keys."""
         self.asked, self.requests, self.refusal = [], [], None
-        self.granted, self.returned = [], []
+        self.granted, self.returned, self.token_lives = [], [], 3600.0
 
-    def new_key(self) -> str:
-        """A living key of a new tenant."""
+    def new_key(
+        self,
+        *,
+        tier: str = "enterprise",
+        tenant_of: str = "",
+        scopes: tuple[str, ...] = ("tasks:read", "tasks:write"),
+    ) -> str:
+        """A living key of a new tenant, or of the tenant that another key is of."""
         chars = "".join(secrets.choice(ALPHABET) for _ in range(32))
         key = make_key(prefix="pawl", mode="live", random_chars=chars).secret
         self.callers[key] = Caller(
             key_id=new_id(),
-            tenant_id=new_id(),
-            tier="enterprise",
-            scopes=frozenset({"tasks:read", "tasks:write"}),
+            tenant_id=self.callers[tenant_of].tenant_id if tenant_of else new_id(),
+            tier=tier,
+            scopes=frozenset(scopes),
             mode="live",
-            limits=TIERS["enterprise"],
+            limits=TIERS[tier],
             expires_at=time.time() + 3600,
         )
         return key
@@ -127,7 +134,8 @@ class FakeAuth(auth_service_pb2_grpc.AuthServiceServicer):
         caller = self.callers.get(request.api_key)
         if caller is None:
             raise PawlError("unauthenticated", "the API key is not valid")
-        token, expires_at = self.tokens.issue(caller)
+        ends = min(caller.expires_at, time.time() + self.token_lives)
+        token, expires_at = self.tokens.issue(replace(caller, expires_at=ends))
         wanted = auth_pb2.Permits(granted=request.permits_wanted or 1)
         return auth_service_pb2.AuthenticateResponse(
             caller_token=token,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
 
@@ -154,32 +155,65 @@ def test_load_gives_a_tenant_a_quarter() -> None:
     assert SMALL_BYTES < MIB
 
 
+class StillClock:
+    """Stands until moved."""
+
+    seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        raise NotImplementedError
+
+
+def try_bad(bad: BadKeys, source: tuple[str, str]) -> PawlError:
+    with pytest.raises(PawlError) as caught, bad.trying(source):
+        raise PawlError("unauthenticated", "no")
+    return caught.value
+
+
 def test_bad_keys_come_back_by_the_second() -> None:
-    bad = BadKeys()
+    clock = StillClock()
+    bad = BadKeys(clock=clock)
     source = ("10.0.0.1", "unknown")
-    for _ in range(50):
-        bad.check(source, now=0.0)
-        bad.count(source, now=0.0)
 
-    with pytest.raises(PawlError) as caught:
-        bad.check(source, now=0.25)
-    bad.check(source, now=1.0)
-    bad.count(source, now=1.0)
-    with pytest.raises(PawlError):
-        bad.check(source, now=1.5)
-    bad.check(("10.0.0.1", "malformed"), now=0.0)
+    first = [try_bad(bad, source).code for _ in range(500)]
+    other_kind = try_bad(bad, ("10.0.0.1", "malformed"))
+    clock.seconds = 0.25
+    early = try_bad(bad, source)
+    clock.seconds = 3.0
+    later = [try_bad(bad, source).code for _ in range(4)]
 
-    assert caught.value.code == "rate_limited"
-    assert caught.value.retry_after_seconds == pytest.approx(0.75)
+    assert first == ["unauthenticated"] * 50 + ["rate_limited"] * 450
+    assert other_kind.code == "unauthenticated"
+    assert early.code == "rate_limited"
+    assert early.retry_after_seconds == pytest.approx(1.0)
+    # However many were tried, who pauses for some seconds is answered again.
+    assert later == ["unauthenticated"] * 3 + ["rate_limited"]
+
+
+def test_other_refusals_are_no_bad_keys() -> None:
+    bad = BadKeys(clock=StillClock())
+
+    with pytest.raises(PawlError) as caught, bad.trying(("10.0.0.1", "unknown")):
+        raise PawlError("unavailable", "away")
+    with bad.trying(("10.0.0.1", "unknown")):
+        pass
+
+    assert caught.value.code == "unavailable"
+    assert bad.sources == 0
 
 
 def test_bad_keys_of_many_addresses_do_not_fill_the_memory() -> None:
-    bad = BadKeys(max_sources=10)
+    clock = StillClock()
+    bad = BadKeys(clock=clock, max_sources=10)
 
     for number in range(25):
-        bad.count((str(number), "unknown"), now=0.0)
+        try_bad(bad, (str(number), "unknown"))
     crowded = bad.sources
-    bad.count(("later", "unknown"), now=5.0)
+    clock.seconds = 5.0
+    try_bad(bad, ("later", "unknown"))
 
     assert crowded == 10
     assert bad.sources == 1
