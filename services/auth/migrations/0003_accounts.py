@@ -197,7 +197,6 @@ COMMENT ON TABLE auth.usage_days IS 'What tenants used, by day in UTC; live keys
 -- What was counted by the month stands at the month's first day.
 INSERT INTO auth.usage_days (tenant_id, day, tasks, steps)
 SELECT tenant_id, CAST(month || '-01' AS date), tasks, steps FROM auth.usage_months;
-DROP TABLE auth.usage_months;
 """
 
 # A service adds rows; of what stands it may change sums, and what people and keys may do, no more.
