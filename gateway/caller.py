@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gateway.bad_keys import BadKeys
 from gateway.permits import MAX_WANTED, Answer, KeyPermits
 from gateway.rate_headers import Standing, policies_of
-from gateway.refusals import Limited, again, no_key, overloaded
+from gateway.refusals import Limited, auth_is_away, no_key, overloaded
 from libs.core.api_key import parse_key
 from libs.core.clock import Clock
 from libs.core.errors import PawlError
@@ -66,8 +66,8 @@ class Ticket:
     async def renew(self) -> None:
         """Make sure that the token still lives, however long the request has taken to arrive.
 
-        PawlError unauthenticated when the key does not live any more, unavailable or
-        deadline_exceeded when auth cannot be asked.
+        PawlError unauthenticated when the key does not live any more, unavailable when auth cannot
+        be asked.
         """
         self._answer = await self._callers.living(self._key, self._answer)
 
@@ -132,8 +132,8 @@ class Callers:
 
         PawlError unauthenticated (401) when the header is absent, of another form, or no living
         key; it does not say which. rate_limited and monthly_requests_exceeded (429) as the key's
-        tenant stands, rate_limited also for an address that has tried many bad keys. unavailable or
-        deadline_exceeded when auth cannot be asked.
+        tenant stands, rate_limited also for an address that has tried many bad keys. unavailable
+        (503) when auth cannot be asked.
         """
         header = authorization or ""
         remembered = hashlib.sha256(header.encode("latin-1")).digest()
@@ -322,7 +322,7 @@ class Callers:
                 break
             one.future.set_result(answer)
             key.waiting.popleft()
-        _fail_all(key, lambda: again(error))
+        _fail_all(key, lambda: auth_is_away(error))
 
     def _remember(self, remembered: bytes, key: _Key) -> None:
         if remembered in self._keys:

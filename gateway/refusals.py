@@ -34,8 +34,10 @@ def _limit_words(answer: Answer, wait: float) -> tuple[str, str]:
     return code, f"{answer.limit_name}: the tier {answer.tier} allows {allowed}; {again}"
 
 
-def again(error: PawlError) -> PawlError:
-    """The same refusal for somebody else: each is raised once."""
+def auth_is_away(error: PawlError) -> PawlError:
+    """What somebody who waited for auth is told; each is told in an error of their own."""
+    if error.code == "deadline_exceeded":
+        return PawlError("unavailable", "auth did not answer in time", retry_after_seconds=1)
     return PawlError(
         error.code,
         error.message,
