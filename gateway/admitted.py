@@ -28,6 +28,12 @@ class Admitted:
         if size > SMALL_BYTES and self._let_go is None:
             self._let_go = await self._bodies.take(self.ticket.tenant_id, size)
 
+    async def hold_answer(self, size: int) -> None:
+        """The same for an answer, in place of the request's body, of which nothing is left."""
+        if size > SMALL_BYTES:
+            self.let_body_go()
+            await self.hold_body(size)
+
     def let_body_go(self) -> None:
         """The body and what was made of it are held no more."""
         if self._let_go is not None:

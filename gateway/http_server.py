@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import resource
 import socket
+import struct
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -32,11 +36,13 @@ reads the body answers 408 a little earlier.
 SEND_SECONDS = 7.0
 LEAST_SENT_BYTES = 7 * 2**10
 """A client that takes less of its answer than this in that time, while there is more, is let go."""
+SEND_BUFFER_BYTES = 128 * 2**10
 LINGER_SECONDS = 2.0
 """How long a client that is still sending has to read its answer."""
 BACKLOG = 2048
 DRAIN_SECONDS = 2
 
+_NO_LINGERING = struct.pack("ii", 1, 0)
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -114,11 +120,14 @@ class LingeringTransport:
         likes. An idle connection has nothing to send and is not watched.
         """
         self._watch = None
-        left = self._transport.get_write_buffer_size()
+        client = self._transport.get_extra_info("socket")
+        left = self._transport.get_write_buffer_size() + _unacknowledged_bytes(client)
         if not left:
             return
         sent = self._written - left
         if sent - sent_then < LEAST_SENT_BYTES:
+            # With a reset: else the system keeps what it has taken until the client has read it.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
             self._transport.abort()
         else:
             self._watch_sending(sent)
@@ -273,6 +282,12 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _unacknowledged_bytes(client: socket.socket) -> int:
+    """What the system still holds of what was sent."""
+    found = fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(found, sys.byteorder)
+
+
 def _refusal(error: PawlError) -> bytes:
     """A whole answer, for what never reaches the application."""
     request_id = new_request_id()
@@ -309,4 +324,7 @@ def _bound(listen: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    listening = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    # Connections inherit it. What a client does not read should stay with us, who count it.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    return listening

@@ -1,4 +1,4 @@
-"""How much of the gateway one tenant may take: requests being answered, bytes of bodies.
+"""How much of the gateway one tenant may take: requests being answered, bytes of large messages.
 
 A tenant that floods meets its own bound and leaves the rest to the others.
 """
@@ -17,8 +17,8 @@ SHARE = 4
 SMALL_BYTES = 32 * 2**10
 """Bodies up to this size are not counted: the bound on requests at once bounds them."""
 SPACE_SECONDS = 3.0
-"""How long a large body may wait before it is read."""
-MAX_WAITING = 100
+"""How long a large body may wait before it is read, a large answer before it is sent."""
+MAX_WAITING = 64
 
 Release = Callable[[], None]
 
@@ -26,6 +26,10 @@ Release = Callable[[], None]
 def share_of(whole: int) -> int:
     """What one tenant may have of it."""
     return max(1, whole // SHARE)
+
+
+class NoRoom(PawlError):  # noqa: N818 - a refusal, as PawlError is
+    """The gateway has enough of this tenant, or of all. The connection ends with the answer."""
 
 
 class InFlight:
@@ -41,7 +45,7 @@ class InFlight:
         PawlError rate_limited (429) when the tenant has as many as it may.
         """
         if self._counts[tenant_id] >= self._most:
-            raise PawlError(
+            raise NoRoom(
                 "rate_limited",
                 f"requests at once: {self._most} of this tenant are being answered by this "
                 "gateway, and no more are allowed",
@@ -71,7 +75,9 @@ class _Body:
 
 
 class BodySpace:
-    """Bytes of large request bodies that are held at once, over all requests and by tenant."""
+    """Bytes of large bodies, of requests and of answers, that are held at once, over all requests
+    and by tenant.
+    """
 
     def __init__(
         self, *, most_bytes: int, most_of_tenant: int, wait_seconds: float = SPACE_SECONDS
@@ -150,11 +156,7 @@ class BodySpace:
                 next_one.future.set_result(None)
 
     def _full(self) -> PawlError:
-        return PawlError(
-            "unavailable",
-            "too many large bodies are being read at once; send it again",
-            retry_after_seconds=1,
-        )
+        return NoRoom("unavailable", "too much is read and sent at once", retry_after_seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.bad_keys import BadKeys
 from gateway.permits import LastSecond
-from gateway.shares import SMALL_BYTES, BodySpace, InFlight, Load, share_of
+from gateway.shares import MAX_WAITING, SMALL_BYTES, BodySpace, InFlight, Load, share_of
 from libs.core.errors import PawlError
 from tests.waiting import eventually
 
@@ -122,8 +122,8 @@ async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
 async def test_only_so_many_wait() -> None:
     bodies = space(of_tenant=1)
     await bodies.take("a", 1)
-    waiting = [asyncio.create_task(bodies.take("a", 1)) for _ in range(100)]
-    await eventually(lambda: len(bodies._waiting) == 100)
+    waiting = [asyncio.create_task(bodies.take("a", 1)) for _ in range(MAX_WAITING)]
+    await eventually(lambda: len(bodies._waiting) == MAX_WAITING)
 
     with pytest.raises(PawlError) as caught:
         await bodies.take("a", 1)
