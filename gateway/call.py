@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from gateway.admitted import Admitted, admit
 from gateway.caller import Callers
 from gateway.clients import Clients
+from gateway.edge import STANDING_KEY
 from gateway.query import Query, read_query
+from gateway.refusals import Limited
+from gateway.shares import Load
 from libs.core.clock import Clock
 from libs.core.errors import PawlError
 
@@ -24,6 +28,7 @@ class Gateway:
     callers: Callers
     clock: Clock
     version: str
+    load: Load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +36,13 @@ class Call:
     """One authenticated request."""
 
     gateway: Gateway
-    token: str
+    admitted: Admitted
     query: Query
+
+    @property
+    def token(self) -> str:
+        """The caller token. Reading a body renews it: take it when it is needed."""
+        return self.admitted.ticket.token
 
     @property
     def clients(self) -> Clients:
@@ -49,14 +59,23 @@ def gateway_of(request: Request) -> Gateway:
 async def open_call(request: Request, *, query: Collection[str] = ()) -> Call:
     """Check the caller, then the query, of which the names in `query` are known.
 
-    Raises PawlError duplicate_header (400), unauthenticated (401), unknown_field and
-    validation_failed (422).
+    The request counts as its tenant's until it is answered. Raises PawlError duplicate_header
+    (400), unauthenticated (401), unknown_field and validation_failed (422), rate_limited and
+    monthly_requests_exceeded (429), unavailable (503).
     """
     refuse_repeated_headers(request)
     gateway = gateway_of(request)
-    token = await gateway.callers.token(request.headers.get("authorization"))
+    source = request.client.host if request.client is not None else ""
+    try:
+        ticket = await gateway.callers.admit(request.headers.get("authorization"), source=source)
+    except Limited as refusal:
+        request.scope["state"][STANDING_KEY] = refusal.standing
+        raise
+    admitted = admit(request, ticket, gateway.load)
     return Call(
-        gateway=gateway, token=token, query=read_query(request.scope["query_string"], known=query)
+        gateway=gateway,
+        admitted=admitted,
+        query=read_query(request.scope["query_string"], known=query),
     )
 
 

@@ -16,6 +16,7 @@ from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc
 from libs.rpc.client import RpcChannel
 from libs.rpc.tls import TlsFiles
+from libs.rpc.tokens import ServiceTokens
 
 HEALTH_SECONDS = 1.0
 BUS = "pawl.bus"
@@ -37,14 +38,20 @@ class Clients:
         await asyncio.gather(*(channel.close() for channel in self.channels))
 
 
-def open_clients(targets: Mapping[str, str], *, tls: TlsFiles | None = None) -> Clients:
+def open_clients(
+    targets: Mapping[str, str],
+    *,
+    tokens: ServiceTokens | None = None,
+    tls: TlsFiles | None = None,
+) -> Clients:
     """Clients for `targets`: service → host:port, for auth, planner, scheduler and artifact.
 
     Connections are made when first needed. Calls carry a caller's token or none at all: the gateway
-    acts for its callers only.
+    acts for its callers only. But for permits: auth hears of them with the gateway's own `tokens`.
     """
     channels = {
-        name: RpcChannel(target, audience=name, tls=tls) for name, target in targets.items()
+        name: RpcChannel(target, audience=name, tokens=tokens if name == "auth" else None, tls=tls)
+        for name, target in targets.items()
     }
     return Clients(
         auth=channels["auth"].stub(auth_service_pb2_grpc.AuthServiceStub),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from libs.process.env import LOG_LEVELS, Env
 from libs.rpc.tls import TlsFiles, read_tls
@@ -23,6 +24,8 @@ class Settings:
     scheduler_target: str
     artifact_target: str
     max_in_flight: int
+    max_body_bytes: int
+    service_key_file: Path
     tls: TlsFiles | None
 
     @classmethod
@@ -39,6 +42,8 @@ class Settings:
             scheduler_target=env.address("PAWL_SCHEDULER_TARGET"),
             artifact_target=env.address("PAWL_ARTIFACT_TARGET"),
             max_in_flight=env.integer("PAWL_HTTP_MAX_IN_FLIGHT", 1000, minimum=1),
+            max_body_bytes=env.integer("PAWL_HTTP_MAX_BODY_BYTES", 64 * 2**20, minimum=2**20),
+            service_key_file=env.path("PAWL_SERVICE_KEY_FILE"),
             tls=read_tls(env),
         )
         env.check()

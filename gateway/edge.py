@@ -25,6 +25,15 @@ HEAD_KEY = "pawl.head"
 ROUTE_KEY = "pawl.route"
 """Where a route leaves its template in the scope, for the metrics."""
 
+STANDING_KEY = "pawl.standing"
+"""Where in the state of a request it is noted how its tenant's limit stands, for the headers."""
+ENDINGS_KEY = "pawl.endings"
+"""Where in the state of a request stands what is to be called once it is answered."""
+BEGAN_KEY = "pawl.began"
+"""When the first byte of a request came, in the loop's time; the server puts it into the scope."""
+PIECE_BYTES = 64 * 2**10
+"""Answers go out in pieces: so much lies with the transport while its client reads slowly."""
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Asked every few seconds by whoever watches this process: no spans of interest.
 _WATCHED = frozenset({"/healthz", "/readyz"})
@@ -68,6 +77,8 @@ class Edge:
                 answer = _Answer(send, scope, request_id, request)
                 await self._serve(scope, receive, answer, hosts=len(sent[b"host"]))
         finally:
+            for end in scope["state"].pop(ENDINGS_KEY, ()):
+                end()
             self._now_in_flight -= 1
             _in_flight.set(self._now_in_flight)
 
@@ -121,8 +132,21 @@ class _Answer:
                 (b"x-request-id", self._request_id),
                 (b"x-content-type-options", b"nosniff"),
             ]
+            standing = self._scope["state"].get(STANDING_KEY)
+            if standing is not None:
+                message["headers"] += standing.headers
             self._tell(message["status"])
+        elif len(message.get("body", b"")) > PIECE_BYTES:
+            await self._send_in_pieces(message)
+            return
         await self._send(message)
+
+    async def _send_in_pieces(self, message: Message) -> None:
+        body = memoryview(message["body"])
+        for begin in range(0, len(body), PIECE_BYTES):
+            end = begin + PIECE_BYTES
+            more = end < len(body) or message.get("more_body", False)
+            await self._send({**message, "body": body[begin:end], "more_body": more})
 
     def _tell(self, status: int) -> None:
         method = _method_of(self._scope)

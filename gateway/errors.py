@@ -52,7 +52,7 @@ def no_route() -> PawlError:
 
 def _headers(error: PawlError) -> dict[str, str]:
     headers = {"Cache-Control": "no-store"}
-    if error.code == "unauthenticated":
+    if error.kind.http == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))

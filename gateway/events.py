@@ -20,7 +20,7 @@ from libs.rpc.client import NO_DEADLINE, caller_token
 
 PING_SECONDS = 15
 RECONNECT_MS = 1000
-SEND_SECONDS = 30.0
+SEND_SECONDS = 15.0
 """A client that takes nothing for so long is let go; it comes back with Last-Event-ID."""
 
 Answers = AsyncGenerator[scheduler_service_pb2.WatchEventsResponse, None]

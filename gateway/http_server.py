@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
+import resource
 import socket
+import struct
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -15,6 +20,7 @@ from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.edge import BEGAN_KEY
 from gateway.errors import MEDIA_TYPE, problem_body
 from libs.core.errors import PawlError
 from libs.rpc.context import new_request_id
@@ -23,11 +29,20 @@ MAX_HEAD_BYTES = 128 * 2**10
 """Beyond this a request's head is not even read to its end; the application refuses far less."""
 HEAD_SECONDS = 15.0
 """A head that has not arrived by then closes its connection."""
+ARRIVAL_SECONDS = 19.0
+"""A request that has not arrived whole by then, though all was read, closes its connection; who
+reads the body answers 408 a little earlier.
+"""
+SEND_SECONDS = 7.0
+LEAST_SENT_BYTES = 7 * 2**10
+"""A client that takes less of its answer than this in that time, while there is more, is let go."""
+SEND_BUFFER_BYTES = 128 * 2**10
 LINGER_SECONDS = 2.0
 """How long a client that is still sending has to read its answer."""
 BACKLOG = 2048
 DRAIN_SECONDS = 2
 
+_NO_LINGERING = struct.pack("ii", 1, 0)
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -39,10 +54,19 @@ class LingeringTransport:
     has seen that, or after LINGER_SECONDS.
     """
 
-    def __init__(self, transport: asyncio.Transport, *, is_sending: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        is_sending: Callable[[], bool],
+        send_seconds: float = SEND_SECONDS,
+    ) -> None:
         self._transport = transport
+        self._send_seconds = send_seconds
         self._is_sending = is_sending
         self._timer: asyncio.TimerHandle | None = None
+        self._written = 0
+        self._watch: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -58,8 +82,12 @@ class LingeringTransport:
 
     def write(self, data: bytes) -> None:
         """Send, unless all has been said: the application may answer what was refused already."""
-        if not self.is_closing():
-            self._transport.write(data)
+        if self.is_closing():
+            return
+        self._transport.write(data)
+        self._written += len(data)
+        if self._watch is None:
+            self._watch_sending(0)
 
     def close(self) -> None:
         """Close, at once when the client has nothing left to send or when asked again."""
@@ -72,10 +100,37 @@ class LingeringTransport:
         self._transport.resume_reading()
 
     def end(self) -> None:
-        """Close at once."""
+        """Close at once, but for what is still being sent."""
         if self._timer is not None:
             self._timer.cancel()
         self._transport.close()
+
+    def forget(self) -> None:
+        """The connection is no more."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self.end()
+
+    def _watch_sending(self, sent: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(self._send_seconds, self._check_sending, sent)
+
+    def _check_sending(self, sent_then: int) -> None:
+        """Hang up when the client reads hardly anything; it would hold the answer for as long as it
+        likes. An idle connection has nothing to send and is not watched.
+        """
+        self._watch = None
+        client = self._transport.get_extra_info("socket")
+        left = self._transport.get_write_buffer_size() + _unacknowledged_bytes(client)
+        if not left:
+            return
+        sent = self._written - left
+        if sent - sent_then < LEAST_SENT_BYTES:
+            # With a reset: else the system keeps what it has taken until the client has read it.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+            self._transport.abort()
+        else:
+            self._watch_sending(sent)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -85,6 +140,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
     _head_timer: asyncio.TimerHandle | None = None
+    _arrival_timer: asyncio.TimerHandle | None = None
+    _began = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -95,7 +152,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._end_of_head()
-        self._lingering.end()
+        self._end_of_arrival()
+        self._lingering.forget()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -124,7 +182,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """A request's first byte is there."""
         if not self._in_head:
             self._wait_for_head()
+        self._began = self.loop.time()
         super().on_message_begin()
+        self.scope[BEGAN_KEY] = self._began  # type: ignore[literal-required]
+
+    def on_message_complete(self) -> None:
+        """The request has arrived whole."""
+        self._end_of_arrival()
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """The head is there. A request that wants another protocol is answered in this one.
@@ -139,6 +204,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if wants_upgrade:
             self.cycle.keep_alive = False
+        else:
+            left = ARRIVAL_SECONDS - (self.loop.time() - self._began)
+            self._arrival_timer = self.loop.call_later(left, self._arrival_is_late)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing to warn of: no other protocol is meant to be spoken."""
@@ -160,6 +228,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _end_of_arrival(self) -> None:
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+            self._arrival_timer = None
+
+    def _arrival_is_late(self) -> None:
+        """Close, unless it is we who do not read, or the application that has not answered yet."""
+        if self.flow.read_paused or not self.cycle.response_complete:
+            self._arrival_timer = self.loop.call_later(1.0, self._arrival_is_late)
+        elif not self.transport.is_closing():
+            self._lingering.end()
 
     def _head_is_late(self) -> None:
         if not self.transport.is_closing():
@@ -191,6 +271,21 @@ class HttpServer(uvicorn.Server):
         self.should_exit = True
         AppStatus.should_exit = True  # ends the event streams; the process serves no more
         await serving
+
+
+def allow_many_connections() -> None:
+    """Let this process have as many connections as the system allows it: the usual 1,024 are fewer
+    than the requests that it takes on.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _unacknowledged_bytes(client: socket.socket) -> int:
+    """What the system still holds of what was sent."""
+    found = fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(found, sys.byteorder)
 
 
 def _refusal(error: PawlError) -> bytes:
@@ -229,4 +324,7 @@ def _bound(listen: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    listening = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    # Connections inherit it. What a client does not read should stay with us, who count it.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    return listening

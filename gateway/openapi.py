@@ -20,6 +20,49 @@ SUMMARY = "A runtime for AI tasks: planned before they run, bounded, forward-onl
 PUBLIC: dict[str, Any] = {"security": []}
 """`openapi_extra` of a route that needs no key."""
 
+_RETRY_HEADER = "Retry-After"
+STANDING_HEADERS = (
+    "RateLimit-Policy",
+    "RateLimit",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+)
+"""Absent where a tenant has no limit on requests."""
+_SECONDS = {"type": "integer", "minimum": 0}
+HEADERS: dict[str, Any] = {
+    "RateLimit-Policy": {
+        "description": "The limits on requests: q requests within w seconds, all keys together.",
+        "schema": {"type": "string"},
+        "example": '"rate_limit_per_minute";q=120;w=60, "monthly_requests";q=100000',
+    },
+    "RateLimit": {
+        "description": "The limit that is met first: r requests left, whole again in t seconds.",
+        "schema": {"type": "string"},
+        "example": '"rate_limit_per_minute";r=119;t=1',
+    },
+    "RateLimit-Limit": {
+        "description": "That limit's number.",
+        "schema": {"type": "integer"},
+        "example": 120,
+    },
+    "RateLimit-Remaining": {
+        "description": "Requests that it still allows.",
+        "schema": {"type": "integer"},
+        "example": 119,
+    },
+    "RateLimit-Reset": {
+        "description": "Seconds until it is whole again.",
+        "schema": _SECONDS,
+        "example": 1,
+    },
+    _RETRY_HEADER: {
+        "description": "Whole seconds after which to send it again.",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 3,
+    },
+}
+
 Parameter = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
 Headers = dict[str, dict[str, Any]]
@@ -90,9 +133,8 @@ LAST_EVENT_ID = header_parameter(
     {"type": "string"},
 )
 
-
 RETRY_AFTER: Headers = {
-    "Retry-After": {
+    _RETRY_HEADER: {
         "description": "Seconds to leave before asking again; absent once the task has ended.",
         "schema": {"type": "integer", "minimum": 1},
     }
@@ -158,10 +200,26 @@ def document(
         extra = model.model_config.get("json_schema_extra")
         if isinstance(extra, dict):
             known[model.__name__] |= extra
+    components["headers"] = HEADERS
+    _say_headers(found)
     components["securitySchemes"] = {
         "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: pawl_live_…"}
     }
     return found | {"security": [{"apiKey": []}]}
+
+
+def _say_headers(document: dict[str, Any]) -> None:
+    """Note how the limits stand at what answers with a key, and when to come again."""
+    standing = {name: {"$ref": f"#/components/headers/{name}"} for name in STANDING_HEADERS}
+    retry = {_RETRY_HEADER: {"$ref": f"#/components/headers/{_RETRY_HEADER}"}}
+    for operations in document.get("paths", {}).values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                has_key = operation.get("security") != PUBLIC["security"]
+                headers = standing if (has_key and status[0] == "2") or status == "429" else {}
+                headers = headers | (retry if status in {"429", "503"} else {})
+                if headers:
+                    response["headers"] = {**response.get("headers", {}), **headers}
 
 
 def problem_response(status: int) -> dict[str, Any]:
@@ -182,7 +240,8 @@ def problem_response(status: int) -> dict[str, Any]:
 
 
 REFUSALS: Responses = {
-    status: problem_response(status) for status in (400, 401, 403, 404, 422, 431, 500, 503, 504)
+    status: problem_response(status)
+    for status in (400, 401, 403, 404, 422, 429, 431, 500, 503, 504)
 }
 """`responses` of a route: what it may refuse."""
 BODY_REFUSALS: Responses = REFUSALS | {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.admitted import admitted_of
 from gateway.edge import ROUTE_KEY
 from gateway.errors import problem
+from gateway.refusals import overloaded
+from gateway.shares import NoRoom
 from libs.core.errors import PawlError
 
 
@@ -44,10 +47,7 @@ class Endpoints:
             return
         # For the metrics: a path itself would be a label without bounds.
         scope["state"][ROUTE_KEY] = route.path_format
-        try:
-            response = await route.endpoint(Request(scope, receive, send), **parameters)
-        except PawlError as error:
-            response = problem(error)
+        response = await _answer(route, Request(scope, receive, send), parameters)
         await response(scope, receive, send)
 
     def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
@@ -58,3 +58,32 @@ class Endpoints:
             if method in (route.methods or ()) and (found := route.path_regex.match(path)):
                 return route, found.groupdict()
         return None, {}
+
+
+async def _answer(route: Route, request: Request, parameters: dict[str, str]) -> Response:
+    """The endpoint's answer, or the one to its refusal, when there is room to send it."""
+    try:
+        response: Response = await route.endpoint(request, **parameters)
+        await _hold(request, response)
+    except NoRoom as error:
+        return problem(error, headers={"Connection": "close"})
+    except PawlError as error:
+        # A caller has no token that could expire: the one made for this request was too slow.
+        return problem(overloaded() if error.code == "token_expired" else error)
+    return response
+
+
+async def _hold(request: Request, response: Response) -> None:
+    """Count a large answer as its tenant's while it is sent, which a slow reader can make long.
+
+    PawlError unavailable (503) when there is no room. But what was done has to be told.
+    """
+    admitted = admitted_of(request)
+    body = getattr(response, "body", b"")  # streams have none
+    if admitted is None:
+        return
+    try:
+        await admitted.hold_answer(len(body))
+    except NoRoom:
+        if request.method == "GET":
+            raise

@@ -25,6 +25,7 @@ from services.auth import user_store
 from services.auth.__main__ import random_chars
 from services.auth.audit import Audit
 from services.auth.bootstrap import make_operator_key
+from services.auth.granting import Granting
 from services.auth.metering import Metering
 from services.auth.model import KeyWanted, MadeKey, TenantWanted, User, UserWanted
 from services.auth.rotation import Rotations
@@ -129,10 +130,19 @@ async def auth_world(database: Database, keys: KeyRing) -> AsyncIterator[AuthWor
     store = AuthStore(pool)
     tokens = CallerTokens(keys.private["auth"], now=lambda: clock.now().timestamp())
     tenants = Tenants(store, clock=clock)
+    granting = Granting(store)
     do = UseCases(
-        keys=Keys(store, tenants=tenants, tokens=tokens, clock=clock, random_chars=random_chars),
-        rotations=Rotations(store, clock=clock, random_chars=random_chars),
+        keys=Keys(
+            store,
+            tenants=tenants,
+            granting=granting,
+            tokens=tokens,
+            clock=clock,
+            random_chars=random_chars,
+        ),
         tenants=tenants,
+        granting=granting,
+        rotations=Rotations(store, clock=clock, random_chars=random_chars),
         users=Users(store, tenants=tenants, clock=clock),
         audit=Audit(store, tenants=tenants),
         metering=Metering(store, clock=clock),

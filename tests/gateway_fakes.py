@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,7 @@ from libs.pb.pawl.scheduler.v1 import (
     trace_pb2,
 )
 from libs.rpc.context import CallContext, Caller, current, current_caller
-from libs.rpc.convert import to_timestamp
+from libs.rpc.convert import tier_limits_to_proto, to_timestamp
 from libs.rpc.tokens import CallerTokens
 from tests.gateway_account_fakes import AccountAnswers
 
@@ -100,24 +100,34 @@ class FakeAuth(AccountAnswers, auth_service_pb2_grpc.AuthServiceServicer):
     )
     days: list[auth_pb2.DayUsage] = field(default_factory=list)
     usage_refusal: PawlError | None = None
+    granted: list[auth_pb2.Permits] = field(default_factory=list)
+    returned: list[auth_service_pb2.TenantPermits] = field(default_factory=list)
+    token_lives: float = 3600.0
 
     def forget(self) -> None:
         """Begin anew, but for the keys."""
         self.asked, self.requests, self.refusal = [], [], None
         self.usage, self.days = auth_service_pb2.GetUsageResponse(), []
         self.usage_refusal = None
+        self.granted, self.returned, self.token_lives = [], [], 3600.0
 
-    def new_key(self) -> str:
-        """A living key of a new tenant."""
+    def new_key(
+        self,
+        *,
+        tier: str = "enterprise",
+        tenant_of: str = "",
+        scopes: tuple[str, ...] = ("tasks:read", "tasks:write"),
+    ) -> str:
+        """A living key of a new tenant, or of the tenant that another key is of."""
         chars = "".join(secrets.choice(ALPHABET) for _ in range(32))
         key = make_key(prefix="pawl", mode="live", random_chars=chars).secret
         self.callers[key] = Caller(
             key_id=new_id(),
-            tenant_id=new_id(),
-            tier="enterprise",
-            scopes=frozenset({"tasks:read", "tasks:write"}),
+            tenant_id=self.callers[tenant_of].tenant_id if tenant_of else new_id(),
+            tier=tier,
+            scopes=frozenset(scopes),
             mode="live",
-            limits=TIERS["enterprise"],
+            limits=TIERS[tier],
             expires_at=time.time() + 3600,
         )
         return key
@@ -132,10 +142,26 @@ class FakeAuth(AccountAnswers, auth_service_pb2_grpc.AuthServiceServicer):
         caller = self.callers.get(request.api_key)
         if caller is None:
             raise PawlError("unauthenticated", "the API key is not valid")
-        token, expires_at = self.tokens.issue(caller)
+        ends = min(caller.expires_at, time.time() + self.token_lives)
+        token, expires_at = self.tokens.issue(replace(caller, expires_at=ends))
+        wanted = auth_pb2.Permits(granted=request.permits_wanted or 1)
         return auth_service_pb2.AuthenticateResponse(
-            caller_token=token, expires_at=to_timestamp(datetime.fromtimestamp(expires_at, UTC))
+            caller_token=token,
+            expires_at=to_timestamp(datetime.fromtimestamp(expires_at, UTC)),
+            token_seconds=expires_at - time.time(),
+            tenant_id=str(caller.tenant_id),
+            tier=caller.tier,
+            limits=tier_limits_to_proto(caller.limits),
+            mode=caller.mode,
+            scopes=sorted(caller.scopes),
+            permits=self.granted.pop(0) if self.granted else wanted,
         )
+
+    async def ReturnPermits(
+        self, request: auth_service_pb2.ReturnPermitsRequest, _context: object
+    ) -> auth_service_pb2.ReturnPermitsResponse:
+        self.returned += request.permits
+        return auth_service_pb2.ReturnPermitsResponse()
 
     async def CreateTenant(
         self, request: auth_service_pb2.CreateTenantRequest, _context: object

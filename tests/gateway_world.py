@@ -17,12 +17,13 @@ from gateway.call import Gateway
 from gateway.caller import Callers
 from gateway.clients import open_clients
 from gateway.http_server import HttpServer
+from gateway.shares import Load
 from libs.core.clock import SystemClock
 from libs.pb.pawl.auth.v1 import auth_service_pb2_grpc
 from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc
 from libs.rpc.server import RpcServer
-from libs.rpc.tokens import CallerTokens, KeyRing, TokenVerifier
+from libs.rpc.tokens import CallerTokens, KeyRing, ServiceTokens, TokenVerifier
 from tests.gateway_fakes import FakeAuth, FakePlanner, FakeScheduler
 
 VERSION = "pawl-test"
@@ -32,6 +33,9 @@ NAMES = {
     "scheduler": "pawl.scheduler.v1.SchedulerService",
     "artifact": "pawl.artifact.v1.ArtifactService",
 }
+
+
+ALLOWED = {"Authenticate": "anyone", "ReturnPermits": "gateway"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +73,12 @@ class GatewayWorld:
 
 
 @asynccontextmanager
-async def gateway_world(keys: KeyRing, *, max_in_flight: int = 1000) -> AsyncIterator[GatewayWorld]:
+async def gateway_world(
+    keys: KeyRing, *, max_in_flight: int = 1000, max_body_bytes: int = 64 * 2**20
+) -> AsyncIterator[GatewayWorld]:
     """Everything started, and stopped at the end."""
     # The generated types call every method abstract; what no test calls, no fake has.
-    auth = FakeAuth(tokens=CallerTokens(keys.private["auth"]))  # type: ignore[abstract]
+    auth = FakeAuth(tokens=CallerTokens(keys.private["auth"]))
     planner, scheduler = FakePlanner(), FakeScheduler()  # type: ignore[abstract]
     servers = {name: _server(name, keys) for name in NAMES}
     servers["auth"].add(
@@ -87,13 +93,14 @@ async def gateway_world(keys: KeyRing, *, max_in_flight: int = 1000) -> AsyncIte
         NAMES["scheduler"],
     )
     targets = {name: f"127.0.0.1:{await server.start()}" for name, server in servers.items()}
-    clients = open_clients(targets)
+    clients = open_clients(targets, tokens=ServiceTokens("gateway", keys.private["gateway"]))
     clock = SystemClock()
     gateway = Gateway(
         clients=clients,
         callers=Callers(clients.auth, clock=clock),
         clock=clock,
         version=VERSION,
+        load=Load.of(max_in_flight=max_in_flight, max_body_bytes=max_body_bytes),
     )
     http_server = HttpServer(create_app(gateway, max_in_flight=max_in_flight), listen="127.0.0.1:0")
     serving = asyncio.create_task(http_server.serve(sockets=[http_server.socket]))
@@ -135,9 +142,7 @@ def _server(name: str, keys: KeyRing) -> RpcServer:
         descriptor_pool.Default().FindServiceByName(NAMES[name]) if name != "artifact" else None
     )
     access = {
-        f"/{NAMES[name]}/{method.name}": frozenset(
-            {"anyone" if method.name == "Authenticate" else "caller"}
-        )
+        f"/{NAMES[name]}/{method.name}": frozenset({ALLOWED.get(method.name, "caller")})
         for method in (service.methods if service else ())
     }
     verifier = TokenVerifier(keys.public, audience=name)

@@ -1,13 +1,24 @@
-"""The commercial tiers and what each allows."""
+"""The commercial tiers and what each allows: the one place where these numbers stand.
+
+docs/limits.md shows them to people, and a test holds the two together.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+RATE_LIMIT = "rate_limit_per_minute"
+MONTHLY_REQUESTS = "monthly_requests"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierLimits:
-    """What a tier allows; None means unlimited. Seconds, counts and model tokens."""
+    """What a tier allows; None means unlimited. Seconds, days, counts and model tokens.
+
+    `max_timeout_seconds`, `max_steps`, `max_tokens` and `max_queue_seconds` are of one task,
+    `max_tasks_per_request` of a batch, the others of a tenant over all its keys.
+    `retention_days`: how long artifacts are kept.
+    """
 
     rate_limit_per_minute: int | None = None
     max_timeout_seconds: float | None = None
@@ -17,6 +28,7 @@ class TierLimits:
     monthly_requests: int | None = None
     max_tokens: int | None = None
     max_queue_seconds: float | None = None
+    retention_days: int | None = None
 
 
 TIERS: dict[str, TierLimits] = {
@@ -29,6 +41,7 @@ TIERS: dict[str, TierLimits] = {
         monthly_requests=200,
         max_tokens=10_000,
         max_queue_seconds=3600,
+        retention_days=90,
     ),
     "starter": TierLimits(
         rate_limit_per_minute=60,
@@ -39,6 +52,7 @@ TIERS: dict[str, TierLimits] = {
         monthly_requests=5_000,
         max_tokens=50_000,
         max_queue_seconds=3600,
+        retention_days=90,
     ),
     "pro": TierLimits(
         rate_limit_per_minute=120,
@@ -59,3 +73,8 @@ TIERS: dict[str, TierLimits] = {
     ),
 }
 """Tier → limits, lowest first."""
+
+
+def limits_of(tier: str) -> TierLimits:
+    """What a tier allows. One that this release does not know allows what the lowest does."""
+    return TIERS.get(tier) or next(iter(TIERS.values()))

@@ -69,10 +69,10 @@ class RpcServer:
     """One service's gRPC endpoint: health, reflection, access by token, drain on stop.
 
     `access` names for every method who may call it: services by name, "caller" for any caller
-    token,
-    "anyone" for no token. `translate` turns an adapter's exception (a database that is away) into
-    a refusal. With `tls` only those are heard who show a certificate of the authority, and a
-    service token counts only beside a certificate with the same name.
+    token, "anyone" for no token; a service named beside "anyone" is known by its token. `translate`
+    turns an adapter's exception (a database that is away) into a refusal. With `tls` only those are
+    heard who show a certificate of the authority, and a service token counts only beside a
+    certificate with the same name.
     """
 
     def __init__(
@@ -258,14 +258,24 @@ class _Gate:
     def _admit(self, method: str, authorization: str) -> Principal | None:
         allowed = self._access.get(method, frozenset())
         if ANYONE in allowed:
-            return None
+            return self._known(authorization, allowed)
         if not authorization.startswith("Bearer "):
             raise PawlError("unauthenticated", "metadata authorization: Bearer <token> is missing")
         principal = self._verifier.verify(authorization.removeprefix("Bearer "))
-        name = CALLER if isinstance(principal, Caller) else principal.name
+        name = _name_of(principal)
         if name not in allowed:
             raise PawlError("permission_denied", f"{name} may not call {method}")
         return principal
+
+    def _known(self, authorization: str, allowed: frozenset[str]) -> Principal | None:
+        """Who calls what anyone may call, when it is one of those named beside; else nobody."""
+        if len(allowed) == 1 or not authorization.startswith("Bearer "):
+            return None
+        try:
+            principal = self._verifier.verify(authorization.removeprefix("Bearer "))
+        except PawlError:
+            return None
+        return principal if _name_of(principal) in allowed else None
 
     def _begin(self, context: Context, *, method: str, has_span: bool) -> _Call:
         metadata = dict(context.invocation_metadata() or ())
@@ -320,6 +330,10 @@ class _Gate:
             call.fail(refusal.code)
         await context.abort_with_status(to_status(refusal))
         raise AssertionError("abort returns never")
+
+
+def _name_of(principal: Principal) -> str:
+    return CALLER if isinstance(principal, Caller) else principal.name
 
 
 def _check_name(service: Service, context: Context) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +31,8 @@ SERVICE_TOKEN_SECONDS = 60
 SKEW_SECONDS = 1
 ALGORITHM = "Ed25519"
 CACHE_SIZE = 10_000
+
+_TIER_LIMITS = frozenset(field.name for field in fields(TierLimits))
 
 Now = Callable[[], float]
 
@@ -162,8 +164,8 @@ class TokenVerifier:
         self._good: dict[str, tuple[Principal, float]] = {}
 
     def verify(self, token: str) -> Principal:
-        """Who signed for whom. PawlError `unauthenticated` for anything but a valid, living
-        token.
+        """Who signed for whom. PawlError `token_expired` for one that lives no more or not yet,
+        `unauthenticated` for anything else but a valid one.
         """
         now = self._now()
         principal, ends_at = self._good.get(token, (None, 0.0))
@@ -172,7 +174,7 @@ class TokenVerifier:
         claims = self._claims(token)
         issued_at, ends_at = float(claims["iat"]), float(claims["exp"]) + SKEW_SECONDS
         if not issued_at - SKEW_SECONDS <= now < ends_at:
-            raise PawlError("unauthenticated", "the token has expired or is not valid yet")
+            raise PawlError("token_expired", "the token has expired or is not valid yet")
         principal = _principal(claims, audience=self._audience)
         if len(self._good) >= CACHE_SIZE:
             self._good.clear()
@@ -224,7 +226,7 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
         scopes=frozenset(claims["scopes"]),
         roles=frozenset(claims["roles"]),
         mode=claims["mode"],
-        limits=TierLimits(**claims["limits"]),
+        limits=_tier_limits(claims["limits"]),
         expires_at=float(claims["exp"]),
         allowed_agent_ids=_unpacked(claims, "allowed_agent_ids"),
         allowed_task_ids=_unpacked(claims, "allowed_task_ids"),
@@ -245,6 +247,11 @@ def _unpacked(claims: Mapping[str, Any], name: str) -> frozenset[str] | None:
         return None
     data = base64.b64decode(claims[name], altchars=b"-_", validate=True)
     return frozenset(str(UUID(bytes=data[at : at + 16])) for at in range(0, len(data), 16))
+
+
+def _tier_limits(claimed: Mapping[str, Any]) -> TierLimits:
+    """The limits of a token, without those that only a later release knows."""
+    return TierLimits(**{k: v for k, v in claimed.items() if k in _TIER_LIMITS})
 
 
 def _sign(claims: Mapping[str, Any], *, key: OKPKey, kind: str) -> str:

@@ -27,6 +27,7 @@ from services.auth.audit import Audit
 from services.auth.bootstrap import is_operator_key, make_operator_key
 from services.auth.config import CommandSettings, Settings
 from services.auth.consumer import make_consumer
+from services.auth.granting import Granting
 from services.auth.metering import Metering
 from services.auth.model import TenantWanted
 from services.auth.rotation import Rotations
@@ -99,14 +100,21 @@ def wire(auth_store: AuthStore, *, tokens: CallerTokens) -> UseCases:
     """The use cases over a store, with the machine's clock and randomness."""
     clock = SystemClock()
     tenants = Tenants(auth_store, clock=clock)
+    granting = Granting(auth_store)
     return UseCases(
         keys=Keys(
-            auth_store, tenants=tenants, tokens=tokens, clock=clock, random_chars=random_chars
+            auth_store,
+            tenants=tenants,
+            granting=granting,
+            tokens=tokens,
+            clock=clock,
+            random_chars=random_chars,
         ),
         rotations=Rotations(auth_store, clock=clock, random_chars=random_chars),
         tenants=tenants,
         users=Users(auth_store, tenants=tenants, clock=clock),
         audit=Audit(auth_store, tenants=tenants),
+        granting=granting,
         metering=Metering(auth_store, clock=clock),
     )
 

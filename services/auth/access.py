@@ -6,11 +6,13 @@ from libs.rpc.server import ANYONE, CALLER, Access
 
 SERVICE = "pawl.auth.v1.AuthService"
 
+GATEWAY = "gateway"
 _CALLERS = frozenset({CALLER})
 
 ACCESS: Access = {
-    # The key in the request is what proves who calls.
-    f"/{SERVICE}/Authenticate": frozenset({ANYONE}),
+    # The key in the request is what proves who calls; the gateway may also give permits back.
+    f"/{SERVICE}/Authenticate": frozenset({ANYONE, GATEWAY}),
+    f"/{SERVICE}/ReturnPermits": frozenset({GATEWAY}),
     f"/{SERVICE}/CreateTenant": _CALLERS,
     f"/{SERVICE}/UpdateTenant": _CALLERS,
     f"/{SERVICE}/ListTenants": _CALLERS,
@@ -27,5 +29,4 @@ ACCESS: Access = {
     f"/{SERVICE}/ListAudit": _CALLERS,
     f"/{SERVICE}/GetUsage": _CALLERS,
     f"/{SERVICE}/ListUsage": _CALLERS,
-    f"/{SERVICE}/ReturnPermits": frozenset({"gateway"}),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -21,6 +22,9 @@ from services.auth.model import (
     KeyPage,
     KeyWanted,
     MonthUsage,
+    Permits,
+    PermitsAsked,
+    PermitsReturned,
     Rotated,
     RotationWanted,
     Tenant,
@@ -30,6 +34,7 @@ from services.auth.model import (
     UserPage,
     UserWanted,
 )
+from services.auth.names import parse_uuid
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOS = 10**9
@@ -41,12 +46,33 @@ def authenticated_to_proto(answer: Authenticated) -> auth_service_pb2.Authentica
     return auth_service_pb2.AuthenticateResponse(
         caller_token=answer.token,
         expires_at=to_timestamp(answer.expires_at),
+        token_seconds=answer.token_seconds,
         tenant_id=str(key.tenant_id),
         key_id=str(key.id),
         tier=answer.holder.tier,
         limits=tier_limits_to_proto(answer.limits),
         scopes=answer.scopes,
         mode=key.mode,
+        permits=_permits_to_proto(answer.permits),
+    )
+
+
+def permits_asked_from_proto(message: auth_service_pb2.AuthenticateRequest) -> PermitsAsked:
+    """Permits asked for, unchecked."""
+    return PermitsAsked(wanted=message.permits_wanted, returned=message.permits_returned)
+
+
+def permits_returned_from_proto(
+    message: auth_service_pb2.ReturnPermitsRequest,
+) -> tuple[PermitsReturned, ...]:
+    """Permits given back, unchecked but for the ids: PawlError `validation_failed` for none."""
+    return tuple(
+        PermitsReturned(
+            tenant_id=_tenant_id(one.tenant_id, field=f"permits[{index}].tenant_id"),
+            mode=one.mode,
+            count=one.count,
+        )
+        for index, one in enumerate(message.permits)
     )
 
 
@@ -224,6 +250,25 @@ def _list_to_proto(ids: AllowList) -> auth_pb2.IdAllowList | None:
 
 def _stamp(at: datetime | None) -> Timestamp | None:
     return None if at is None else to_timestamp(at)
+
+
+def _permits_to_proto(permits: Permits) -> auth_pb2.Permits:
+    return auth_pb2.Permits(
+        granted=permits.granted,
+        limit_name=permits.limit_name,
+        limit=permits.limit,
+        remaining=permits.remaining,
+        reset_seconds=permits.reset_seconds,
+        retry_after_seconds=permits.retry_after_seconds,
+    )
+
+
+def _tenant_id(text: str, *, field: str) -> UUID:
+    tenant_id = parse_uuid(text)
+    if tenant_id is None:
+        detail = "it is not a UUID"
+        raise field_error("validation_failed", field, detail, fine="invalid_format")
+    return tenant_id
 
 
 def _instant(stamp: Timestamp) -> datetime:

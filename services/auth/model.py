@@ -291,6 +291,55 @@ class Authenticated:
 
     token: str = field(repr=False)
     expires_at: datetime
+    token_seconds: float
     holder: KeyHolder
     scopes: tuple[str, ...]
     limits: TierLimits
+    permits: Permits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitsAsked:
+    """Requests to take permits for, and permits of an earlier answer that lapsed unused."""
+
+    wanted: int = 1
+    returned: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitsReturned:
+    """Unused permits of a tenant, granted to keys of this mode."""
+
+    tenant_id: UUID
+    mode: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitsTaken:
+    """What was granted, and how a tenant's minute and month stand after that.
+
+    None where there is no such limit. Seconds until the minute, the month are whole again, and
+    until the minute has one request more to give.
+    """
+
+    granted: int
+    minute_left: int | None
+    minute_reset: float | None
+    minute_retry: float | None
+    month_left: int | None
+    month_reset: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permits:
+    """What was granted, and the limit that the next request meets first; without a name there is
+    none. Seconds; `retry_after_seconds` is 0 while something remains.
+    """
+
+    granted: int
+    limit_name: str = ""
+    limit: int = 0
+    remaining: int = 0
+    reset_seconds: float = 0.0
+    retry_after_seconds: float = 0.0

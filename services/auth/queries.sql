@@ -260,3 +260,16 @@ FROM auth.api_keys AS k
 CROSS JOIN LATERAL (SELECT x.* FROM auth.users AS x
   WHERE x.tenant_id = k.tenant_id AND x.number = k.user_number OFFSET 0) AS u
 WHERE k.id = :key_id AND k.tenant_id = :tenant_id AND u.removed_at IS NULL;
+
+-- take_permits --
+-- Debits a tenant's minute and month, and credits what it has not used.
+SELECT granted, minute_left, minute_reset, minute_retry, month_left, month_reset
+FROM auth.take_permits(
+  CAST(:tenant_id AS uuid), CAST(:wanted AS integer), CAST(:returned AS integer),
+  CAST(:per_minute AS integer), CAST(:per_month AS bigint), CAST(:is_metered AS boolean)
+);
+
+-- tiers_of --
+-- The tiers of tenants.
+-- system
+SELECT t.id, t.tier FROM auth.tenants AS t WHERE t.id = ANY (CAST(:tenant_ids AS uuid[]));

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from libs.db.outage import database_refusal
 from libs.pb.pawl.auth.v1 import auth_service_pb2 as pb
 from libs.pb.pawl.auth.v1 import auth_service_pb2_grpc as pb_grpc
-from libs.rpc.context import current_caller
+from libs.rpc.context import Service, current, current_caller
 from libs.rpc.server import Context, RpcServer
 from libs.rpc.tls import TlsFiles
 from libs.rpc.tokens import TokenVerifier
 from services.auth import convert
 from services.auth.access import ACCESS, SERVICE
 from services.auth.audit import Audit
+from services.auth.granting import Granting
 from services.auth.metering import Metering
+from services.auth.permits import check_asked
 from services.auth.rotation import Rotations
 from services.auth.service import Keys
 from services.auth.tenants import Tenants
@@ -31,6 +33,7 @@ class UseCases:
     users: Users
     audit: Audit
     metering: Metering
+    granting: Granting
 
 
 class AuthServicer(pb_grpc.AuthServiceServicer):
@@ -42,8 +45,18 @@ class AuthServicer(pb_grpc.AuthServiceServicer):
     async def Authenticate(
         self, request: pb.AuthenticateRequest, _: Context
     ) -> pb.AuthenticateResponse:
-        """Exchange a key for a caller token."""
-        return convert.authenticated_to_proto(await self._do.keys.authenticate(request.api_key))
+        """Exchange a key for a caller token, and take permits."""
+        is_gateway = isinstance(current().principal, Service)
+        asked = check_asked(convert.permits_asked_from_proto(request), is_gateway=is_gateway)
+        answer = await self._do.keys.authenticate(request.api_key, asked)
+        return convert.authenticated_to_proto(answer)
+
+    async def ReturnPermits(
+        self, request: pb.ReturnPermitsRequest, _: Context
+    ) -> pb.ReturnPermitsResponse:
+        """Give back what was not used."""
+        await self._do.granting.give_back(convert.permits_returned_from_proto(request))
+        return pb.ReturnPermitsResponse()
 
     async def CreateTenant(
         self, request: pb.CreateTenantRequest, _: Context

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from libs.core.clock import Clock
 from libs.core.paging import Listing, page_size_of
-from libs.core.tiers import TIERS
+from libs.core.tiers import limits_of
 from libs.db.engine import Connection
 from libs.rpc.context import Caller, require_scope
 from libs.rpc.tokens import CallerTokens
 from services.auth import allow_lists, keys, names, scopes, store, user_store
 from services.auth.acting import Actor, begin_change
+from services.auth.granting import Granting
 from services.auth.key_making import (
     NewKey,
     RandomChars,
@@ -29,12 +30,15 @@ from services.auth.model import (
     KeyPage,
     KeyWanted,
     MadeKey,
+    PermitsAsked,
     User,
 )
 from services.auth.refusals import bad_key, no_such_key, no_such_user
 from services.auth.store import AuthStore
 from services.auth.tenants import Tenants
 from services.auth.visibility import visible_key
+
+ONE_PERMIT = PermitsAsked()
 
 _HIGHEST_ID = UUID(int=2**128 - 1)
 
@@ -47,18 +51,22 @@ class Keys:
         auth_store: AuthStore,
         *,
         tenants: Tenants,
+        granting: Granting,
         tokens: CallerTokens,
         clock: Clock,
         random_chars: RandomChars,
     ) -> None:
         self._store = auth_store
         self._tenants = tenants
+        self._granting = granting
         self._tokens = tokens
         self._clock = clock
         self._random_chars = random_chars
 
-    async def authenticate(self, api_key: str) -> Authenticated:
-        """A caller token of 5 s for a good key; its form is checked before the one indexed read.
+    async def authenticate(self, api_key: str, permits: PermitsAsked = ONE_PERMIT) -> Authenticated:
+        """A caller token of 5 s for a good key, and permits for its requests.
+
+        The key's form is checked before the one indexed read; only a good key takes permits.
 
         PawlError: `unauthenticated`, in the same words for every reason.
         """
@@ -69,14 +77,17 @@ class Keys:
             raise bad_key()
         if not holder.key.is_use_noted(now):
             await self._store.note_use(holder.key, now=now)
+        taken = await self._granting.take(holder, permits)
         caller = _caller(holder)
         token, expires_at = self._tokens.issue(caller)
         return Authenticated(
             token=token,
             expires_at=datetime.fromtimestamp(expires_at, UTC),
+            token_seconds=max(0.0, expires_at - self._clock.now().timestamp()),
             holder=holder,
             scopes=scopes.cut(holder.key.scopes, role=holder.role),
             limits=caller.limits,
+            permits=taken,
         )
 
     async def create(self, caller: Caller, wanted: KeyWanted) -> MadeKey:
@@ -222,7 +233,7 @@ def _caller(holder: KeyHolder) -> Caller:
         scopes=frozenset(scopes.cut(key.scopes, role=holder.role)),
         roles=frozenset({holder.role}),
         mode=key.mode,
-        limits=TIERS[holder.tier],
+        limits=limits_of(holder.tier),
         expires_at=math.inf if key.expires_at is None else key.expires_at.timestamp(),
         allowed_agent_ids=allow_lists.texts_of(key.allowed_agent_ids),
         allowed_task_ids=allow_lists.texts_of(key.allowed_task_ids),

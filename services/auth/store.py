@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from services.auth.model import (
     Change,
     DayUsage,
     KeyHolder,
+    PermitsTaken,
     Tenant,
     Use,
     User,
@@ -34,6 +35,20 @@ _LISTS = ("allowed_agent_ids", "allowed_task_ids")
 QUERIES = load_queries(Path(__file__).with_name("queries.sql"))
 
 _AMOUNTS = tuple(field.name for field in fields(Amounts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitsWanted:
+    """Permits to take and to give back; no number is no limit. Only what is metered counts against
+    the month.
+    """
+
+    tenant_id: UUID
+    wanted: int
+    returned: int
+    per_minute: int | None
+    per_month: int | None
+    is_metered: bool
 
 
 class AuthStore:
@@ -68,6 +83,23 @@ class AuthStore:
         }
         async with self._pool.connection() as connection:
             await connection.execute(QUERIES["note_use"], values)
+
+    async def take_permits(self, wanted: PermitsWanted) -> PermitsTaken:
+        """As many permits as the tenant's limits allow now; committed when this returns."""
+        async with self._pool.connection() as connection:
+            return await _take_permits(connection, wanted)
+
+    async def return_permits(self, returned: Collection[PermitsWanted]) -> None:
+        """The same for many tenants, all or none."""
+        # In one order for everybody, so that two gateways cannot block each other.
+        async with self.transaction() as tx:
+            for one in sorted(returned, key=lambda one: (one.tenant_id, one.is_metered)):
+                await _take_permits(tx, one)
+
+    async def tiers_of(self, tenant_ids: Collection[UUID]) -> dict[UUID, str]:
+        """The tiers of those tenants that there are."""
+        rows = await self._read_all("tiers_of", tenant_ids=list(tenant_ids))
+        return {row["id"]: row["tier"] for row in rows}
 
     async def tenant_by_id(self, tenant_id: UUID) -> Tenant | None:
         """The tenant with this id."""
@@ -277,6 +309,13 @@ async def add_uses(tx: Connection, uses: Sequence[Use]) -> None:
         **{name: [getattr(use.amounts, name) for use in uses] for name in _AMOUNTS},
     }
     await tx.execute(QUERIES["add_uses"], values)
+
+
+async def _take_permits(connection: Connection, wanted: PermitsWanted) -> PermitsTaken:
+    row = await one_row(connection, "take_permits", **asdict(wanted))
+    if row is None:
+        raise LookupError("take_permits gives one row")
+    return PermitsTaken(**row)
 
 
 async def one_row(connection: Connection, name: str, /, **values: object) -> dict[str, Any] | None:

@@ -51,6 +51,7 @@ def plan_request_from_proto(request: pb.BuildPlanRequest) -> PlanRequest:
         asked=limits_from_proto(request.asked),
         tier=limits_from_proto(request.tier),
         test_mode=request.test_mode,
+        tier_name=request.tier_name,
     )
 
 
@@ -66,6 +67,7 @@ def frozen_plan_from_proto(request: pb.AdmitPlanRequest) -> FrozenPlanRequest:
         tier=limits_from_proto(request.tier),
         test_mode=request.test_mode,
         recorded=request.recorded,
+        tier_name=request.tier_name,
     )
 
 

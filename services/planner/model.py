@@ -96,6 +96,7 @@ class PlanRequest:
     asked: Limits
     tier: Limits
     test_mode: bool = False
+    tier_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,7 @@ class FrozenPlanRequest:
     tier: Limits
     test_mode: bool
     recorded: bool
+    tier_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

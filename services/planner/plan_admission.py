@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from libs.core.plan import LIMIT_NAMES, Limits
+from libs.core.plan import LIMIT_NAMES
 from libs.core.tool_spec import ToolRef
 from services.planner.model import Admission, CatalogTool, FrozenPlanRequest, Problem, Snapshot
-from services.planner.plan_limits import PLAN_LIMITS, shown_limit
+from services.planner.plan_limits import PLAN_LIMITS, shown_limit, tier_words
 from services.planner.plan_validation import test_mode_problem
 
 
@@ -20,7 +20,7 @@ def admit_plan(request: FrozenPlanRequest, *, catalog: Snapshot, now: float) -> 
     Tools that reach the network or a model are not called in a recorded replay: they need not be on
     offer, and a test key may use them.
     """
-    problems = [*_check_limits(request.plan.limits, tier=request.tier)]
+    problems = [*_check_limits(request)]
     recorded: list[str] = []
     for ref in request.tool_set:
         field = _field_of(ref, request)
@@ -35,15 +35,15 @@ def admit_plan(request: FrozenPlanRequest, *, catalog: Snapshot, now: float) -> 
     return Admission(recorded_tools=tuple(recorded), problems=tuple(problems))
 
 
-def _check_limits(frozen: Limits, *, tier: Limits) -> Iterator[Problem]:
+def _check_limits(request: FrozenPlanRequest) -> Iterator[Problem]:
     for name in LIMIT_NAMES:
-        value, most = getattr(frozen, name), getattr(tier, name)
+        value, most = getattr(request.plan.limits, name), getattr(request.tier, name)
         if most is None or (value is not None and value <= most):
             continue
         said = "no limit" if value is None else shown_limit(value)
         detail = (
-            f"{said} is above what this tier allows now; the most is {shown_limit(most)}, and the "
-            "limits of a frozen plan stay as they are"
+            f"{said} is above what {tier_words(request.tier_name)} allows now; the most is "
+            f"{shown_limit(most)}, and the limits of a frozen plan stay as they are"
         )
         yield Problem(code="limit_exceeded", field=f"{PLAN_LIMITS}.{name}", detail=detail)
 

@@ -65,12 +65,14 @@ def read_plan_limits(value: Json) -> ResolvedLimits:
     return ResolvedLimits(limits=_limits(good), problems=tuple(problems))
 
 
-def resolve_limits(*, asked: Limits, planned: Limits, tier: Limits) -> ResolvedLimits:
+def resolve_limits(
+    *, asked: Limits, planned: Limits, tier: Limits, tier_name: str = ""
+) -> ResolvedLimits:
     """What holds for a task: `asked` beside the plan and `planned` inside it, under the tier."""
     problems = [*_check_asked(asked)]
     bounds = replace(tier, max_step_seconds=least(tier.max_step_seconds, tier.max_total_seconds))
     for holder, fields in ((asked, _asked_field), (planned, _planned_field)):
-        problems.extend(_check_tier(holder, bounds=bounds, name_field=fields))
+        problems.extend(_check_tier(holder, bounds=bounds, name_field=fields, tier_name=tier_name))
     return ResolvedLimits(
         limits=_effective(asked=asked, planned=planned, tier=tier), problems=tuple(problems)
     )
@@ -79,6 +81,11 @@ def resolve_limits(*, asked: Limits, planned: Limits, tier: Limits) -> ResolvedL
 def least(*values: float | None) -> float | None:
     """The least of the limits that are set; None when none is."""
     return min((value for value in values if value is not None), default=None)
+
+
+def tier_words(tier_name: str) -> str:
+    """A tier as refusals name it."""
+    return f"the tier {tier_name}" if tier_name else "this tier"
 
 
 def shown_limit(value: float) -> str:
@@ -113,12 +120,15 @@ def _check_asked(asked: Limits) -> Iterator[Problem]:
             yield Problem(code="validation_failed", field=_asked_field(name), detail=wrong)
 
 
-def _check_tier(holder: Limits, *, bounds: Limits, name_field: NameField) -> Iterator[Problem]:
+def _check_tier(
+    holder: Limits, *, bounds: Limits, name_field: NameField, tier_name: str
+) -> Iterator[Problem]:
     for name in LIMIT_NAMES:
         value, most = getattr(holder, name), getattr(bounds, name)
         if value is not None and most is not None and value > most:
             said, allowed = shown_limit(value), shown_limit(most)
-            detail = f"{said} is above what this tier allows; the most is {allowed}"
+            words = tier_words(tier_name)
+            detail = f"{said} is above what {words} allows; the most is {allowed}"
             yield Problem(code="limit_exceeded", field=name_field(name), detail=detail)
 
 

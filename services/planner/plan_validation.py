@@ -16,7 +16,7 @@ from libs.core.plan import Limits, Step
 from libs.core.references import kind_of
 from libs.core.tool_spec import NOT_IN_TEST_MODE, ToolRef
 from services.planner.model import Absence, CatalogTool, Problem, Snapshot
-from services.planner.plan_limits import read_plan_limits, resolve_limits
+from services.planner.plan_limits import read_plan_limits, resolve_limits, tier_words
 from services.planner.step_inputs import Surroundings, check_input
 
 PLAN_KEYS = ("steps", "limits")
@@ -35,6 +35,7 @@ class Rules:
     asked: Limits
     tier: Limits
     test_mode: bool = False
+    tier_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +64,13 @@ def check_plan(value: Json, *, rules: Rules) -> CheckedPlan:
         problems.extend(_check_list(body))
     steps = listed if isinstance(listed, list) else []
     planned = read_plan_limits(body.get("limits", {}))
-    resolved = resolve_limits(asked=rules.asked, planned=planned.limits, tier=rules.tier)
+    resolved = resolve_limits(
+        asked=rules.asked, planned=planned.limits, tier=rules.tier, tier_name=rules.tier_name
+    )
     most = resolved.limits.max_steps
     if most is not None and len(steps) > most:
         detail = f"the plan has {len(steps)} steps; max_steps is {most}"
+        detail += _allowed_steps(rules)
         problems.append(Problem(code="step_limit", field="plan.steps", detail=detail))
     tools = _tools_of(steps, rules=rules)
     around = Surroundings(task_input=rules.task_input, tools=_known(tools))
@@ -101,6 +105,12 @@ def _check_list(body: dict[str, Json]) -> Iterator[Problem]:
         yield Problem(
             code="plan_invalid", field="plan.steps", detail="a plan has at least one step"
         )
+
+
+def _allowed_steps(rules: Rules) -> str:
+    """What max_steps may be at most, for who needs more."""
+    allowed = rules.tier.max_steps
+    return "" if allowed is None else f", and {tier_words(rules.tier_name)} allows {allowed}"
 
 
 def _tools_of(steps: list[Json], *, rules: Rules) -> list[CatalogTool | Absence]:

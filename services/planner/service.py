@@ -51,6 +51,7 @@ class Planner:
             asked=request.asked,
             tier=request.tier,
             test_mode=request.test_mode,
+            tier_name=request.tier_name,
         )
         if request.given is None:
             return _generate(rules)
@@ -76,7 +77,9 @@ class Planner:
 
 def _generate(rules: Rules) -> FrozenPlan | Unplannable:
     """The offline plan, held against the same rules as a caller's."""
-    resolved = resolve_limits(asked=rules.asked, planned=Limits(), tier=rules.tier)
+    resolved = resolve_limits(
+        asked=rules.asked, planned=Limits(), tier=rules.tier, tier_name=rules.tier_name
+    )
     refused = refusal(resolved.problems)
     if refused is not None:
         raise refused

@@ -9,6 +9,7 @@ from libs.core.plan import Limits
 from libs.pb.pawl.planner.v1 import planner_service_pb2 as planner_pb
 from libs.pb.pawl.planner.v1.planner_service_pb2_grpc import PlannerServiceStub
 from libs.rpc.client import RpcChannel, on_behalf
+from libs.rpc.context import Caller, current
 from libs.rpc.convert import (
     failure_from_proto,
     limits_to_proto,
@@ -45,6 +46,7 @@ class PlannerClient:
             asked=limits_to_proto(asked),
             tier=limits_to_proto(tier),
             test_mode=test_mode,
+            tier_name=_tier_name(),
         )
         with on_behalf(tenant_id=tenant_id):
             response = await self._stub.BuildPlan(request, timeout=PLAN_TIMEOUT_SECONDS)
@@ -72,7 +74,14 @@ class PlannerClient:
             tier=limits_to_proto(tier),
             test_mode=test_mode,
             recorded=recorded,
+            tier_name=_tier_name(),
         )
         with on_behalf(tenant_id=tenant_id):
             response = await self._stub.AdmitPlan(request, timeout=PLAN_TIMEOUT_SECONDS)
         return frozenset(response.recorded_tools)
+
+
+def _tier_name() -> str:
+    """The tier of whoever calls, for the words of a refusal."""
+    principal = current().principal
+    return principal.tier if isinstance(principal, Caller) else ""

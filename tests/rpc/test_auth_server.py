@@ -171,7 +171,7 @@ async def test_token_is_refused_after_its_end(auth: Auth, operator: str, name: s
     with pytest.raises(PawlError) as refused:
         await auth.with_token(answer.caller_token, name, REQUESTS[name])
 
-    assert refused.value.code == "unauthenticated"
+    assert refused.value.code == "token_expired"
 
 
 @pytest.mark.parametrize("scope", GRANTABLE)

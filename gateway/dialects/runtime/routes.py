@@ -29,6 +29,7 @@ from gateway.openapi import IDEMPOTENCY_KEY, IF_NONE_MATCH, LAST_EVENT_ID, REFUS
 from gateway.optional_body import read_optional_body
 from gateway.polling import poll_headers
 from gateway.route import Route
+from gateway.submitting import submit
 from gateway.tasks import TERMINAL, task_id_of
 from gateway.wait import Wait, wait_of
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
@@ -64,9 +65,9 @@ async def execute_task(request: Request) -> Response:
     call = await open_call(request, query=("wait",))
     wait = wait_of(request, call.query)
     options = mapping.Options(wait_seconds=wait.seconds, idempotency_key=_key(request))
-    asked = await read_body(request, partial(mapping.submission, options=options))
-    with caller_token(call.token), mapping.in_this_dialect():
-        said = await call.clients.scheduler.SubmitTask(asked, timeout=wait.seconds + CALL_SECONDS)
+    parse = partial(mapping.submission, options=options)
+    with mapping.in_this_dialect():
+        said = await submit(call, await read_body(request, parse))
     return _accepted(call, said, wait=wait)
 
 

@@ -142,14 +142,20 @@ def test_settings_name_every_bad_variable() -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.from_env({"PAWL_HTTP_LISTEN": "x", "PAWL_LOG_LEVEL": "loud"})
 
-    for name in ("PAWL_HTTP_LISTEN", "PAWL_LOG_LEVEL", "PAWL_AUTH_TARGET", "PAWL_ARTIFACT_TARGET"):
+    for name in (
+        "PAWL_HTTP_LISTEN",
+        "PAWL_LOG_LEVEL",
+        "PAWL_AUTH_TARGET",
+        "PAWL_ARTIFACT_TARGET",
+        "PAWL_SERVICE_KEY_FILE",
+    ):
         assert name in str(caught.value)
 
 
 def test_settings_have_a_version() -> None:
     targets = {
         f"PAWL_{name}_TARGET": "h:1" for name in ("AUTH", "PLANNER", "SCHEDULER", "ARTIFACT")
-    }
+    } | {"PAWL_SERVICE_KEY_FILE": "/keys/service_gateway.jwk"}
 
     assert Settings.from_env(targets).version_label.startswith("pawl-")
     assert Settings.from_env(targets | {"PAWL_VERSION_LABEL": "prod"}).version_label == "prod"

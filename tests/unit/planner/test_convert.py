@@ -42,6 +42,7 @@ def test_a_plan_is_given_as_soon_as_it_is_set() -> None:
     assert request.given is not None
     assert request.given.value is None
     assert (request.asked, request.tier) == (Limits(max_steps=3), Limits(max_steps=8))
+    assert read(tier=plan_pb2.Limits(), tier_name="pro").tier_name == "pro"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +116,12 @@ def test_limits_above_todays_tier_are_named(limits: Limits, field: str, words: s
     problem = problems[f"plan.limits.{field}"]
     assert problem.code == "limit_exceeded"
     assert words in problem.detail
+
+
+def test_the_tier_is_named() -> None:
+    [problem] = admitted(MATH, limits=replace(FITTING, max_steps=33), tier_name="pro").problems
+
+    assert problem.detail.startswith("33 is above what the tier pro allows now; the most is 32")
 
 
 def test_a_plan_without_a_limit_does_not_fit_a_tier_with_one() -> None:

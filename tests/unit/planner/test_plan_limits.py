@@ -100,10 +100,13 @@ def test_a_value_above_the_tier_is_refused_and_named(
     assert (problem.code, problem.field) == ("limit_exceeded", field)
 
 
-def test_the_refusal_says_value_and_bound() -> None:
-    [problem] = resolve_limits(asked=Limits(max_steps=40), planned=NONE, tier=PRO).problems
+@pytest.mark.parametrize(("tier_name", "words"), [("pro", "the tier pro"), ("", "this tier")])
+def test_the_refusal_says_value_tier_and_bound(tier_name: str, words: str) -> None:
+    [problem] = resolve_limits(
+        asked=Limits(max_steps=40), planned=NONE, tier=PRO, tier_name=tier_name
+    ).problems
 
-    assert problem.detail == "40 is above what this tier allows; the most is 32"
+    assert problem.detail == f"40 is above what {words} allows; the most is 32"
 
 
 @pytest.mark.parametrize(

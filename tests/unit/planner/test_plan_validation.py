@@ -280,6 +280,17 @@ def test_a_plan_longer_than_max_steps() -> None:
     ]
 
 
+def test_a_plan_that_is_too_long_says_what_the_tier_allows() -> None:
+    plan = make_plan(*(step(index) for index in range(1, 14)))
+
+    [problem] = check_plan(plan, rules=make_rules(tier_name="pro")).problems
+
+    most = make_rules().tier.max_steps
+    assert problem.detail == (
+        f"the plan has 13 steps; max_steps is 12, and the tier pro allows {most}"
+    )
+
+
 def test_forty_steps_have_to_be_asked_for_on_any_tier() -> None:
     forty = make_plan(*(step(index) for index in range(1, 41)))
     enterprise = Limits(max_steps=1000, max_total_seconds=3600)

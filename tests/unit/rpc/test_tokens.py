@@ -10,7 +10,7 @@ import pytest
 from joserfc import jwt
 
 from libs.core.errors import PawlError
-from libs.core.tiers import TIERS
+from libs.core.tiers import TIERS, TierLimits, limits_of
 from libs.rpc.context import Caller, Service
 from libs.rpc.tokens import (
     CallerTokens,
@@ -68,6 +68,34 @@ def test_caller_token_ends_with_its_key() -> None:
     assert expires_at == NOW + 2
 
 
+def test_a_tier_and_limits_of_another_release_do_not_hurt() -> None:
+    claims = {
+        "iss": "auth",
+        "sub": str(CALLER.key_id),
+        "iat": NOW,
+        "exp": NOW + 5,
+        "tenant": str(TENANT),
+        "tier": "platinum",
+        "scopes": ["tasks:read"],
+        "roles": [],
+        "mode": "live",
+        "limits": {"max_steps": 64, "max_dreams": 3},
+    }
+    header = {"alg": "Ed25519", "kid": "auth", "typ": "pawl-caller+jwt"}
+    token = jwt.encode(header, claims, RING.private["auth"], algorithms=["Ed25519"])
+
+    principal = verifier().verify(token)
+
+    assert isinstance(principal, Caller)
+    assert principal.tier == "platinum"
+    assert principal.limits == TierLimits(max_steps=64)
+
+
+def test_what_an_unknown_tier_allows_is_what_the_lowest_does() -> None:
+    assert limits_of("platinum") == TIERS["free"]
+    assert limits_of("pro") == TIERS["pro"]
+
+
 @pytest.mark.parametrize("seconds", [-2.0, 6.1])
 def test_caller_token_is_refused_outside_its_life(seconds: float) -> None:
     token, _ = caller_token()
@@ -75,7 +103,7 @@ def test_caller_token_is_refused_outside_its_life(seconds: float) -> None:
     with pytest.raises(PawlError) as refused:
         verifier(now=NOW + seconds).verify(token)
 
-    assert refused.value.code == "unauthenticated"
+    assert refused.value.code == "token_expired"
 
 
 def test_a_verified_token_is_refused_after_its_end_too() -> None:

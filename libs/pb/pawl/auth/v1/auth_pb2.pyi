@@ -284,6 +284,7 @@ class TierLimits(_message.Message):
     MONTHLY_REQUESTS_FIELD_NUMBER: _builtins.int
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     MAX_QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     rate_limit_per_minute: _builtins.int
     """Output only. Requests per minute."""
     max_timeout_seconds: _builtins.float
@@ -300,6 +301,8 @@ class TierLimits(_message.Message):
     """Output only. Model tokens per task."""
     max_queue_seconds: _builtins.float
     """Output only. Seconds that a task may wait in the queue."""
+    retention_days: _builtins.int
+    """Output only. Days for which artifacts are kept."""
     def __init__(
         self,
         *,
@@ -311,10 +314,11 @@ class TierLimits(_message.Message):
         monthly_requests: _builtins.int | None = ...,
         max_tokens: _builtins.int | None = ...,
         max_queue_seconds: _builtins.float | None = ...,
+        retention_days: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_tasks", b"_max_concurrent_tasks", "_max_queue_seconds", b"_max_queue_seconds", "_max_steps", b"_max_steps", "_max_tasks_per_request", b"_max_tasks_per_request", "_max_timeout_seconds", b"_max_timeout_seconds", "_max_tokens", b"_max_tokens", "_monthly_requests", b"_monthly_requests", "_rate_limit_per_minute", b"_rate_limit_per_minute", "max_concurrent_tasks", b"max_concurrent_tasks", "max_queue_seconds", b"max_queue_seconds", "max_steps", b"max_steps", "max_tasks_per_request", b"max_tasks_per_request", "max_timeout_seconds", b"max_timeout_seconds", "max_tokens", b"max_tokens", "monthly_requests", b"monthly_requests", "rate_limit_per_minute", b"rate_limit_per_minute"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_tasks", b"_max_concurrent_tasks", "_max_queue_seconds", b"_max_queue_seconds", "_max_steps", b"_max_steps", "_max_tasks_per_request", b"_max_tasks_per_request", "_max_timeout_seconds", b"_max_timeout_seconds", "_max_tokens", b"_max_tokens", "_monthly_requests", b"_monthly_requests", "_rate_limit_per_minute", b"_rate_limit_per_minute", "_retention_days", b"_retention_days", "max_concurrent_tasks", b"max_concurrent_tasks", "max_queue_seconds", b"max_queue_seconds", "max_steps", b"max_steps", "max_tasks_per_request", b"max_tasks_per_request", "max_timeout_seconds", b"max_timeout_seconds", "max_tokens", b"max_tokens", "monthly_requests", b"monthly_requests", "rate_limit_per_minute", b"rate_limit_per_minute", "retention_days", b"retention_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_tasks", b"_max_concurrent_tasks", "_max_queue_seconds", b"_max_queue_seconds", "_max_steps", b"_max_steps", "_max_tasks_per_request", b"_max_tasks_per_request", "_max_timeout_seconds", b"_max_timeout_seconds", "_max_tokens", b"_max_tokens", "_monthly_requests", b"_monthly_requests", "_rate_limit_per_minute", b"_rate_limit_per_minute", "max_concurrent_tasks", b"max_concurrent_tasks", "max_queue_seconds", b"max_queue_seconds", "max_steps", b"max_steps", "max_tasks_per_request", b"max_tasks_per_request", "max_timeout_seconds", b"max_timeout_seconds", "max_tokens", b"max_tokens", "monthly_requests", b"monthly_requests", "rate_limit_per_minute", b"rate_limit_per_minute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_tasks", b"_max_concurrent_tasks", "_max_queue_seconds", b"_max_queue_seconds", "_max_steps", b"_max_steps", "_max_tasks_per_request", b"_max_tasks_per_request", "_max_timeout_seconds", b"_max_timeout_seconds", "_max_tokens", b"_max_tokens", "_monthly_requests", b"_monthly_requests", "_rate_limit_per_minute", b"_rate_limit_per_minute", "_retention_days", b"_retention_days", "max_concurrent_tasks", b"max_concurrent_tasks", "max_queue_seconds", b"max_queue_seconds", "max_steps", b"max_steps", "max_tasks_per_request", b"max_tasks_per_request", "max_timeout_seconds", b"max_timeout_seconds", "max_tokens", b"max_tokens", "monthly_requests", b"monthly_requests", "rate_limit_per_minute", b"rate_limit_per_minute", "retention_days", b"retention_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_concurrent_tasks: _TypeAlias = _typing.Literal["max_concurrent_tasks"]  # noqa: Y015
     _WhichOneofArgType__max_concurrent_tasks: _TypeAlias = _typing.Literal["_max_concurrent_tasks", b"_max_concurrent_tasks"]  # noqa: Y015
@@ -332,6 +336,8 @@ class TierLimits(_message.Message):
     _WhichOneofArgType__monthly_requests: _TypeAlias = _typing.Literal["_monthly_requests", b"_monthly_requests"]  # noqa: Y015
     _WhichOneofReturnType__rate_limit_per_minute: _TypeAlias = _typing.Literal["rate_limit_per_minute"]  # noqa: Y015
     _WhichOneofArgType__rate_limit_per_minute: _TypeAlias = _typing.Literal["_rate_limit_per_minute", b"_rate_limit_per_minute"]  # noqa: Y015
+    _WhichOneofReturnType__retention_days: _TypeAlias = _typing.Literal["retention_days"]  # noqa: Y015
+    _WhichOneofArgType__retention_days: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_concurrent_tasks) -> _WhichOneofReturnType__max_concurrent_tasks | None: ...
     @_typing.overload
@@ -348,6 +354,8 @@ class TierLimits(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__monthly_requests) -> _WhichOneofReturnType__monthly_requests | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_limit_per_minute) -> _WhichOneofReturnType__rate_limit_per_minute | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_days) -> _WhichOneofReturnType__retention_days | None: ...
 
 Global___TierLimits: _TypeAlias = TierLimits  # noqa: Y015
 
@@ -466,7 +474,7 @@ class Permits(_message.Message):
     reset_seconds: _builtins.float
     """Optional. Seconds until that limit is whole again."""
     retry_after_seconds: _builtins.float
-    """Optional. When nothing was granted: seconds until one request would be."""
+    """Optional. When that limit allows nothing more now: seconds until one request would be granted."""
     def __init__(
         self,
         *,

@@ -34,7 +34,9 @@ class AuthenticateRequest(_message.Message):
     permits_wanted: _builtins.int
     """Optional. Requests to take permits for, 1 to 1,000,000. Unset or 0: 1."""
     permits_returned: _builtins.int
-    """Optional. Permits of an earlier answer for this key that lapsed unused. Unset: none."""
+    """Optional. Permits of an earlier answer for this key that lapsed unused, at most 1,000,000. Only with the gateway's
+    service token. Unset: none.
+    """
     def __init__(
         self,
         *,
@@ -65,6 +67,7 @@ class AuthenticateResponse(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     PERMITS_FIELD_NUMBER: _builtins.int
+    TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
     caller_token: _builtins.str
     """Required. A signed token for gRPC metadata "authorization: Bearer ..."."""
     tenant_id: _builtins.str
@@ -75,6 +78,8 @@ class AuthenticateResponse(_message.Message):
     """Required. The tier's name."""
     mode: _builtins.str
     """Required. live or test."""
+    token_seconds: _builtins.float
+    """Required. Seconds from now until expires_at, for those whose clock is another."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """Required. When the token ends, 5 s after it was issued."""
@@ -103,10 +108,11 @@ class AuthenticateResponse(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         mode: _builtins.str = ...,
         permits: _auth_pb2.Permits | None = ...,
+        token_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "limits", b"limits", "permits", b"permits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_token", b"caller_token", "expires_at", b"expires_at", "key_id", b"key_id", "limits", b"limits", "mode", b"mode", "permits", b"permits", "scopes", b"scopes", "tenant_id", b"tenant_id", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_token", b"caller_token", "expires_at", b"expires_at", "key_id", b"key_id", "limits", b"limits", "mode", b"mode", "permits", b"permits", "scopes", b"scopes", "tenant_id", b"tenant_id", "tier", b"tier", "token_seconds", b"token_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1019,7 +1025,7 @@ class ReturnPermitsRequest(_message.Message):
     PERMITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def permits(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantPermits]:
-        """At most 1,000, each tenant once."""
+        """At most 1,000, each tenant and mode once."""
 
     def __init__(
         self,

@@ -135,7 +135,8 @@ class AuthServiceServicer:
         """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
         A key that may not ask now has its token all the same; permits.granted is 0 then.
-        Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
+        Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which), INVALID_ARGUMENT
+        (validation_failed: a number of permits), PERMISSION_DENIED (permits_returned without the gateway's token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class AuthServiceStub:
     """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
     A key that may not ask now has its token all the same; permits.granted is 0 then.
-    Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
+    Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which), INVALID_ARGUMENT
+    (validation_failed: a number of permits), PERMISSION_DENIED (permits_returned without the gateway's token).
     """
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateTenantRequest, _auth_service_pb2.CreateTenantResponse]
     """Make a tenant. Needs scope operator.
@@ -145,7 +146,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
     A key that may not ask now has its token all the same; permits.granted is 0 then.
-    Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
+    Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which), INVALID_ARGUMENT
+    (validation_failed: a number of permits), PERMISSION_DENIED (permits_returned without the gateway's token).
     """
     CreateTenant: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateTenantRequest, _auth_service_pb2.CreateTenantResponse]  # type: ignore[assignment]
     """Make a tenant. Needs scope operator.
@@ -256,7 +258,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Exchange an API key for a caller token, and take permits for requests. The one RPC that needs no token.
 
         A key that may not ask now has its token all the same; permits.granted is 0 then.
-        Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which).
+        Errors: UNAUTHENTICATED (unknown, expired or revoked; the answer does not say which), INVALID_ARGUMENT
+        (validation_failed: a number of permits), PERMISSION_DENIED (permits_returned without the gateway's token).
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,7 @@ from libs.pb.pawl.common.v1 import failure_pb2 as pawl_dot_common_dot_v1_dot_fai
 from libs.pb.pawl.plan.v1 import plan_pb2 as pawl_dot_plan_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pawl/planner/v1/planner_service.proto\x12\x0fpawl.planner.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpawl/common/v1/failure.proto\x1a\x17pawl/plan/v1/plan.proto\"\xad\x01\n\x10\x42uildPlanRequest\x12\x17\n\x0ftask_input_json\x18\x01 \x01(\t\x12\x16\n\tplan_json\x18\x02 \x01(\tH\x00\x88\x01\x01\x12#\n\x05\x61sked\x18\x03 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\"\n\x04tier\x18\x04 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\x11\n\ttest_mode\x18\x05 \x01(\x08\x42\x0c\n\n_plan_json\"~\n\x11\x42uildPlanResponse\x12.\n\x07planned\x18\x01 \x01(\x0b\x32\x1b.pawl.planner.v1.FrozenPlanH\x00\x12.\n\x0bunplannable\x18\x02 \x01(\x0b\x32\x17.pawl.common.v1.FailureH\x00\x42\t\n\x07outcome\"\x9a\x01\n\nFrozenPlan\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.pawl.plan.v1.Plan\x12\'\n\x08tool_set\x18\x02 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12\x11\n\tplan_hash\x18\x03 \x01(\t\x12\x12\n\nplanned_by\x18\x04 \x01(\t\x12\x11\n\x04note\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_note\"\xa6\x01\n\x10\x41\x64mitPlanRequest\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.pawl.plan.v1.Plan\x12\'\n\x08tool_set\x18\x02 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12\"\n\x04tier\x18\x03 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\x11\n\ttest_mode\x18\x04 \x01(\x08\x12\x10\n\x08recorded\x18\x05 \x01(\x08\"+\n\x11\x41\x64mitPlanResponse\x12\x16\n\x0erecorded_tools\x18\x01 \x03(\t\"c\n\x14RegisterToolsRequest\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12%\n\x05tools\x18\x03 \x03(\x0b\x32\x16.pawl.plan.v1.ToolSpec\"G\n\x15RegisterToolsResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x14WithdrawToolsRequest\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x17\n\x15WithdrawToolsResponse\"9\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x11ListToolsResponse\x12$\n\x05tools\x18\x01 \x03(\x0b\x32\x15.pawl.planner.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x04Tool\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.pawl.plan.v1.ToolSpec\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xcc\x03\n\x0ePlannerService\x12R\n\tBuildPlan\x12!.pawl.planner.v1.BuildPlanRequest\x1a\".pawl.planner.v1.BuildPlanResponse\x12R\n\tAdmitPlan\x12!.pawl.planner.v1.AdmitPlanRequest\x1a\".pawl.planner.v1.AdmitPlanResponse\x12^\n\rRegisterTools\x12%.pawl.planner.v1.RegisterToolsRequest\x1a&.pawl.planner.v1.RegisterToolsResponse\x12^\n\rWithdrawTools\x12%.pawl.planner.v1.WithdrawToolsRequest\x1a&.pawl.planner.v1.WithdrawToolsResponse\x12R\n\tListTools\x12!.pawl.planner.v1.ListToolsRequest\x1a\".pawl.planner.v1.ListToolsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pawl/planner/v1/planner_service.proto\x12\x0fpawl.planner.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpawl/common/v1/failure.proto\x1a\x17pawl/plan/v1/plan.proto\"\xc0\x01\n\x10\x42uildPlanRequest\x12\x17\n\x0ftask_input_json\x18\x01 \x01(\t\x12\x16\n\tplan_json\x18\x02 \x01(\tH\x00\x88\x01\x01\x12#\n\x05\x61sked\x18\x03 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\"\n\x04tier\x18\x04 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\x11\n\ttest_mode\x18\x05 \x01(\x08\x12\x11\n\ttier_name\x18\x06 \x01(\tB\x0c\n\n_plan_json\"~\n\x11\x42uildPlanResponse\x12.\n\x07planned\x18\x01 \x01(\x0b\x32\x1b.pawl.planner.v1.FrozenPlanH\x00\x12.\n\x0bunplannable\x18\x02 \x01(\x0b\x32\x17.pawl.common.v1.FailureH\x00\x42\t\n\x07outcome\"\x9a\x01\n\nFrozenPlan\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.pawl.plan.v1.Plan\x12\'\n\x08tool_set\x18\x02 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12\x11\n\tplan_hash\x18\x03 \x01(\t\x12\x12\n\nplanned_by\x18\x04 \x01(\t\x12\x11\n\x04note\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_note\"\xb9\x01\n\x10\x41\x64mitPlanRequest\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.pawl.plan.v1.Plan\x12\'\n\x08tool_set\x18\x02 \x03(\x0b\x32\x15.pawl.plan.v1.ToolRef\x12\"\n\x04tier\x18\x03 \x01(\x0b\x32\x14.pawl.plan.v1.Limits\x12\x11\n\ttest_mode\x18\x04 \x01(\x08\x12\x10\n\x08recorded\x18\x05 \x01(\x08\x12\x11\n\ttier_name\x18\x06 \x01(\t\"+\n\x11\x41\x64mitPlanResponse\x12\x16\n\x0erecorded_tools\x18\x01 \x03(\t\"c\n\x14RegisterToolsRequest\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12%\n\x05tools\x18\x03 \x03(\x0b\x32\x16.pawl.plan.v1.ToolSpec\"G\n\x15RegisterToolsResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x14WithdrawToolsRequest\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x17\n\x15WithdrawToolsResponse\"9\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x11ListToolsResponse\x12$\n\x05tools\x18\x01 \x03(\x0b\x32\x15.pawl.planner.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x04Tool\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.pawl.plan.v1.ToolSpec\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xcc\x03\n\x0ePlannerService\x12R\n\tBuildPlan\x12!.pawl.planner.v1.BuildPlanRequest\x1a\".pawl.planner.v1.BuildPlanResponse\x12R\n\tAdmitPlan\x12!.pawl.planner.v1.AdmitPlanRequest\x1a\".pawl.planner.v1.AdmitPlanResponse\x12^\n\rRegisterTools\x12%.pawl.planner.v1.RegisterToolsRequest\x1a&.pawl.planner.v1.RegisterToolsResponse\x12^\n\rWithdrawTools\x12%.pawl.planner.v1.WithdrawToolsRequest\x1a&.pawl.planner.v1.WithdrawToolsResponse\x12R\n\tListTools\x12!.pawl.planner.v1.ListToolsRequest\x1a\".pawl.planner.v1.ListToolsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pawl.planner.v1.planner_ser
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BUILDPLANREQUEST']._serialized_start=147
-  _globals['_BUILDPLANREQUEST']._serialized_end=320
-  _globals['_BUILDPLANRESPONSE']._serialized_start=322
-  _globals['_BUILDPLANRESPONSE']._serialized_end=448
-  _globals['_FROZENPLAN']._serialized_start=451
-  _globals['_FROZENPLAN']._serialized_end=605
-  _globals['_ADMITPLANREQUEST']._serialized_start=608
-  _globals['_ADMITPLANREQUEST']._serialized_end=774
-  _globals['_ADMITPLANRESPONSE']._serialized_start=776
-  _globals['_ADMITPLANRESPONSE']._serialized_end=819
-  _globals['_REGISTERTOOLSREQUEST']._serialized_start=821
-  _globals['_REGISTERTOOLSREQUEST']._serialized_end=920
-  _globals['_REGISTERTOOLSRESPONSE']._serialized_start=922
-  _globals['_REGISTERTOOLSRESPONSE']._serialized_end=993
-  _globals['_WITHDRAWTOOLSREQUEST']._serialized_start=995
-  _globals['_WITHDRAWTOOLSREQUEST']._serialized_end=1055
-  _globals['_WITHDRAWTOOLSRESPONSE']._serialized_start=1057
-  _globals['_WITHDRAWTOOLSRESPONSE']._serialized_end=1080
-  _globals['_LISTTOOLSREQUEST']._serialized_start=1082
-  _globals['_LISTTOOLSREQUEST']._serialized_end=1139
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=1141
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=1223
-  _globals['_TOOL']._serialized_start=1225
-  _globals['_TOOL']._serialized_end=1339
-  _globals['_PLANNERSERVICE']._serialized_start=1342
-  _globals['_PLANNERSERVICE']._serialized_end=1802
+  _globals['_BUILDPLANREQUEST']._serialized_end=339
+  _globals['_BUILDPLANRESPONSE']._serialized_start=341
+  _globals['_BUILDPLANRESPONSE']._serialized_end=467
+  _globals['_FROZENPLAN']._serialized_start=470
+  _globals['_FROZENPLAN']._serialized_end=624
+  _globals['_ADMITPLANREQUEST']._serialized_start=627
+  _globals['_ADMITPLANREQUEST']._serialized_end=812
+  _globals['_ADMITPLANRESPONSE']._serialized_start=814
+  _globals['_ADMITPLANRESPONSE']._serialized_end=857
+  _globals['_REGISTERTOOLSREQUEST']._serialized_start=859
+  _globals['_REGISTERTOOLSREQUEST']._serialized_end=958
+  _globals['_REGISTERTOOLSRESPONSE']._serialized_start=960
+  _globals['_REGISTERTOOLSRESPONSE']._serialized_end=1031
+  _globals['_WITHDRAWTOOLSREQUEST']._serialized_start=1033
+  _globals['_WITHDRAWTOOLSREQUEST']._serialized_end=1093
+  _globals['_WITHDRAWTOOLSRESPONSE']._serialized_start=1095
+  _globals['_WITHDRAWTOOLSRESPONSE']._serialized_end=1118
+  _globals['_LISTTOOLSREQUEST']._serialized_start=1120
+  _globals['_LISTTOOLSREQUEST']._serialized_end=1177
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=1179
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=1261
+  _globals['_TOOL']._serialized_start=1263
+  _globals['_TOOL']._serialized_end=1377
+  _globals['_PLANNERSERVICE']._serialized_start=1380
+  _globals['_PLANNERSERVICE']._serialized_end=1840
 # @@protoc_insertion_point(module_scope)

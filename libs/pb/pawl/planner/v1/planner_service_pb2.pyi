@@ -32,12 +32,15 @@ class BuildPlanRequest(_message.Message):
     ASKED_FIELD_NUMBER: _builtins.int
     TIER_FIELD_NUMBER: _builtins.int
     TEST_MODE_FIELD_NUMBER: _builtins.int
+    TIER_NAME_FIELD_NUMBER: _builtins.int
     task_input_json: _builtins.str
     """Required. The task's input (the runtime dialect's task_definition) as JSON text; an object."""
     plan_json: _builtins.str
     """Optional. The caller's own plan as JSON text, not yet validated. Unset: the planner makes one."""
     test_mode: _builtins.bool
     """Optional. True: a test key's task, for which network and model tools are refused. Unset: false."""
+    tier_name: _builtins.str
+    """Optional. The tier's name, for people. Unset: refusals say "this tier"."""
     @_builtins.property
     def asked(self) -> _plan_pb2.Limits:
         """Optional. Limits asked for beside the plan (max_steps, timeout_seconds). Unset fields: not asked."""
@@ -54,10 +57,11 @@ class BuildPlanRequest(_message.Message):
         asked: _plan_pb2.Limits | None = ...,
         tier: _plan_pb2.Limits | None = ...,
         test_mode: _builtins.bool = ...,
+        tier_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_plan_json", b"_plan_json", "asked", b"asked", "plan_json", b"plan_json", "tier", b"tier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_plan_json", b"_plan_json", "asked", b"asked", "plan_json", b"plan_json", "task_input_json", b"task_input_json", "test_mode", b"test_mode", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_plan_json", b"_plan_json", "asked", b"asked", "plan_json", b"plan_json", "task_input_json", b"task_input_json", "test_mode", b"test_mode", "tier", b"tier", "tier_name", b"tier_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__plan_json: _TypeAlias = _typing.Literal["plan_json"]  # noqa: Y015
     _WhichOneofArgType__plan_json: _TypeAlias = _typing.Literal["_plan_json", b"_plan_json"]  # noqa: Y015
@@ -152,10 +156,13 @@ class AdmitPlanRequest(_message.Message):
     TIER_FIELD_NUMBER: _builtins.int
     TEST_MODE_FIELD_NUMBER: _builtins.int
     RECORDED_FIELD_NUMBER: _builtins.int
+    TIER_NAME_FIELD_NUMBER: _builtins.int
     test_mode: _builtins.bool
     """Optional. True: for a test key, for which network and model tools are refused. Unset: false."""
     recorded: _builtins.bool
     """Optional. True: tools that reach the network or a model are not called, so they need not be on offer. Unset: false."""
+    tier_name: _builtins.str
+    """Optional. The tier's name, for people. Unset: refusals say "this tier"."""
     @_builtins.property
     def plan(self) -> _plan_pb2.Plan:
         """Required. The frozen plan."""
@@ -176,10 +183,11 @@ class AdmitPlanRequest(_message.Message):
         tier: _plan_pb2.Limits | None = ...,
         test_mode: _builtins.bool = ...,
         recorded: _builtins.bool = ...,
+        tier_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "tier", b"tier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "recorded", b"recorded", "test_mode", b"test_mode", "tier", b"tier", "tool_set", b"tool_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "recorded", b"recorded", "test_mode", b"test_mode", "tier", b"tier", "tier_name", b"tier_name", "tool_set", b"tool_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
