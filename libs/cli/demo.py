@@ -25,7 +25,7 @@ from libs.cli.ready import api_key_of
 from libs.cli.run import print_end, print_plan
 from libs.cli.stack import StackFailed, running_stack
 from libs.cli.tools import PATH as TOOLS_PATH
-from libs.cli.trace import print_trace
+from libs.cli.trace import fetch_trace, print_trace
 from libs.cli.verify import print_report
 from libs.core.verification import verify
 
@@ -108,9 +108,10 @@ class _Demo:
         print_end(task, self._out)
         if task["status"] == "succeeded":
             self._out.print(pretty_json(task["result"]), soft_wrap=True)
-        trace = self._client.get(task_path(task["task_id"], "trace"))
-        print_trace(trace, self._out)
-        report = verify(trace)
+        found = fetch_trace(self._client, task["task_id"])
+        trace = dict(found.raw)
+        print_trace(found, self._out)
+        report = found.verify()
         if report.holds:
             subjects = ", ".join(check.subject for check in report.checks)
             self._out.print(plain(f"Every hash matches: {subjects}", limit=500), style="green")

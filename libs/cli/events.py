@@ -13,6 +13,8 @@ from libs.cli.follow import task_path
 from libs.cli.output import console, plain, print_json, print_line
 from libs.cli.run import BadArgument
 from libs.cli.trace import event_row
+from libs.client.reading import read
+from libs.client.tasks import Event
 
 _BEGINNING = "0"
 _IDLE_SECONDS = 1.0
@@ -64,7 +66,8 @@ def _events(client: Client, task_id: str | None, *, follow: bool) -> Iterator[di
 
 
 def _line(event: dict[str, Any]) -> Text:
-    seq, at, name, what = event_row(event)
-    task = f"{event['task_id']} " if "task_id" in event else ""
+    known = read(Event, event)
+    seq, at, name, what = event_row(known)
+    task = f"{known.task_id} " if known.task_id is not None else ""
     words = what if isinstance(what, Text) else plain(what)
     return Text(f"{at} ", "dim") + plain(f"{task}{seq} {name} ") + words

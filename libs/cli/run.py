@@ -14,6 +14,8 @@ from libs.cli.follow import TASKS, follow_task, task_path
 from libs.cli.output import console, error_console, plain, pretty_json, print_json, styled
 from libs.cli.progress import Progress
 from libs.cli.waiting import print_waiting
+from libs.client.reading import read
+from libs.client.tasks import Task
 from libs.core.errors import PawlError
 from libs.core.json_reader import read_object
 
@@ -115,7 +117,7 @@ def _followed(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any]:
     out.print(f"task {task_id}")
     task = client.get(task_path(task_id))
     print_plan(task, out)
-    print_waiting(task, out)
+    print_waiting(read(Task, task), out)
     total = len(task["plan"]["steps"]) if task.get("plan") else None
     with Progress(total_steps=total) as progress:
         return follow_task(client, task_id, on_event=progress.show, notice=progress.notice)
