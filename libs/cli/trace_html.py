@@ -7,7 +7,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from libs.cli.output import console, plain
+from libs.cli.output import ReaderLeft, console, plain
 from libs.cli.run import BadArgument
 from libs.cli.trace_page.page import draw
 from libs.client.traces import Trace
@@ -21,12 +21,12 @@ def write_page(trace: Trace, name: str, *, taken_at: datetime | None) -> None:
     """Draw a trace into the file `name`, `-` for standard output, and say so.
 
     Raises NotATrace for a trace that cannot be checked, BadArgument for a file that cannot be
-    written.
+    written, ReaderLeft.
     """
     report = trace.verify()
     data = draw(trace, report, taken_at=taken_at).encode()
     if name == "-":
-        sys.stdout.buffer.write(data)
+        _print(data)
         return
     try:
         _write(Path(os.path.realpath(name)), data)
@@ -36,6 +36,14 @@ def write_page(trace: Trace, name: str, *, taken_at: datetime | None) -> None:
     console().print(
         plain(f"{name}: {len(data) / 1024:,.0f} KiB{words}", limit=5000), soft_wrap=True
     )
+
+
+def _print(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise ReaderLeft from error
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -110,7 +110,9 @@ def _strip_bar(axis: Axis, bar: Bar) -> Markup:
 
 def _waiting(axis: Axis, span: Span, hint: str) -> Markup:
     return element(
-        "g", element("title", hint), _rect(axis, span, y=_TOP, height=_HEIGHT, class_=f"bar {WAITING}")
+        "g",
+        element("title", hint),
+        _rect(axis, span, y=_TOP, height=_HEIGHT, class_=f"bar {WAITING}"),
     )
 
 

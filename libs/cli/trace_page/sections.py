@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from libs.cli.trace_page.markup import Child, Markup, element
 from libs.cli.trace_page.picture import share_bar
@@ -70,10 +71,10 @@ def badge(word: str, *, kind: str) -> Markup:
     return element("span", f"{mark} {word}" if mark else word, class_=f"badge {kind}")
 
 
-def time_text(at: object) -> Markup:
+def time_text(at: datetime) -> Markup:
     """A UTC time with milliseconds, read by programs too."""
-    text = str(at)
-    return element("time", f"{text[:10]} {text[11:23].removesuffix('+00:00')} UTC", datetime=text)
+    text = at.isoformat(timespec="milliseconds")
+    return element("time", f"{text[:10]} {text[11:23]} UTC", datetime=text)
 
 
 def limits(trace: Trace, timeline: Timeline) -> Markup | None:

@@ -63,7 +63,7 @@ def cut(text: str, limit: int) -> str:
 
 def duration_text(seconds: float) -> str:
     """A duration as people say it: 12 ms, 3.4 s, 2 min 5 s, 3 h 20 min, 2 d 4 h."""
-    if seconds < 1:
+    if round(seconds, 3) < 1:
         milliseconds = seconds * 1000
         digits = 0 if milliseconds >= 10 or milliseconds == round(milliseconds) else 1
         return f"{milliseconds:.{digits}f} ms"
