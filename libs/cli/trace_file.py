@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from libs.client.reading import Unexpected, read
-from libs.client.traces import Trace
+from libs.client.traces import Trace, read_trace
 from libs.core.canonical import Json
 from libs.core.recorded_trace import NotATrace
 
@@ -30,11 +29,9 @@ def load_trace(name: str) -> Trace:
     """The trace in a file, `-` for standard input. Raises NotATrace: what is wrong where."""
     value = read_trace_file(name)
     try:
-        return read(Trace, value)
-    except Unexpected as error:
+        return read_trace(value)
+    except NotATrace as error:
         raise NotATrace(f"{name}: {error}") from error
-    except RecursionError as error:
-        raise NotATrace(f"{name}: the trace is nested too deeply") from error
 
 
 def parse(data: bytes) -> Json:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
+from libs.client.errors import Error
 from libs.core.plan import Plan
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 """The statuses that are final. A cancelled task is `failed` with failure.code CANCELLED."""
+CANCELLED = "CANCELLED"
+TRANSITION = "task.status_transition"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +49,11 @@ class Accepted:
 
     task_id: str
     status: str
-    duration_seconds: float
-    cost_usd: float
-    result: Any
-    error: str | None
-    failure: Failure | None
+    duration_seconds: float = 0.0
+    cost_usd: float = 0.0
+    result: Any = None
+    error: str | None = None
+    failure: Failure | None = None
     version: str = ""
     idempotency_key: str | None = None
     is_replayed: bool = False
@@ -95,6 +98,17 @@ class Task:
         """Whether the task will never change again."""
         return self.status in ENDED
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the task was cancelled; its status is then `failed`."""
+        return self.failure is not None and self.failure.code == CANCELLED
+
+    def raise_for_failure(self) -> Self:
+        """The task itself unless it failed or was cancelled: TaskFailed then."""
+        if self.status in ENDED - {"succeeded"}:
+            raise TaskFailed(self)
+        return self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -110,3 +124,28 @@ class Event:
     task_id: str | None = None
     position: int | None = None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing follows: the task has ended with it."""
+        return self.event == TRANSITION and self.payload.get("to") in ENDED
+
+
+class TaskFailed(Error):  # noqa: N818 - what the task did
+    """A task ended without success; `task` says how."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        why = task.failure
+        where = f" in step {why.index} ({why.step})" if why and why.index is not None else ""
+        reason = f", {why.reason}" if why and why.reason else ""
+        said = f"{where}: {why.code}{reason}: {why.message}" if why else ""
+        super().__init__(f"task {task.task_id} {task.status}{said}")
+
+
+class WaitExpired(Error, TimeoutError):  # noqa: N818 - what the wait did
+    """A task had not ended when the wait for it did; it goes on. `task` is as it was last seen."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        super().__init__(f"task {task.task_id} has not ended yet: it is {task.status}")

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from libs.client.reading import Unexpected, read
 from libs.client.tasks import ENDED, Event, Failure, Queue
+from libs.core import verification
 from libs.core.plan import Plan
-from libs.core.verification import Report, verify
+from libs.core.recorded_trace import NotATrace
+from libs.core.verification import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +131,25 @@ class Trace:
         return self.status in ENDED
 
     def verify(self, *, expected_task_hash: str | None = None) -> Report:
-        """Compute every hash again, without any server. Raises NotATrace.
-
-        A hash is no signature: give the task hash that was kept elsewhere, if there is one.
-        """
+        """Compute every hash again, without any server, as `verify`. Raises NotATrace."""
         return verify(self.raw, expected_task_hash=expected_task_hash)
+
+
+def read_trace(value: object) -> Trace:
+    """The trace that JSON spells, such as what a file holds. Raises NotATrace."""
+    try:
+        return read(Trace, value)
+    except Unexpected as error:
+        raise NotATrace(str(error)) from error
+    except RecursionError as error:
+        raise NotATrace("the trace is nested too deeply") from error
+
+
+def verify(trace: Trace | Mapping[str, Any], *, expected_task_hash: str | None = None) -> Report:
+    """Compute every hash of a trace again, without any server. Raises NotATrace.
+
+    A hash is no signature: give the task hash that was kept elsewhere, if there is one. The
+    verification block of a trace alone will do.
+    """
+    raw = trace.raw if isinstance(trace, Trace) else trace
+    return verification.verify(dict(raw), expected_task_hash=expected_task_hash)
