@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from libs.cli.client import Refused, Unreachable
+from libs.client.errors import Refused, Unreachable
 from libs.core.recorded_trace import NotATrace
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from libs.cli.client import Client, Unreachable
+from libs.cli.client import Client
 from libs.cli.comparison import divergence_table, outcome_text
-from libs.cli.follow import task_path
 from libs.cli.output import (
     console,
     plain,
@@ -21,10 +20,10 @@ from libs.cli.output import (
     short_json,
     styled,
     table,
+    time_text,
 )
 from libs.cli.trace_file import load_trace
 from libs.cli.waiting import queue_text
-from libs.client.reading import Unexpected, read
 from libs.client.tasks import Event
 from libs.client.traces import StepRecord, Summary, Trace
 from libs.core.ids import parse_id
@@ -40,7 +39,7 @@ def show_trace(
     is asked. Raises NotATrace, BadArgument.
     """
     is_saved = is_file(subject)
-    trace = load_trace(subject) if is_saved else fetch_trace(connect(), subject)
+    trace = load_trace(subject) if is_saved else connect().api.trace(subject)
     if html is not None:
         from libs.cli.trace_html import write_page
 
@@ -57,14 +56,6 @@ def is_file(subject: str) -> bool:
     if parse_id(subject) is not None:
         return False
     return subject == "-" or subject.endswith(".json") or Path(subject).is_file()
-
-
-def fetch_trace(client: Client, task_id: str) -> Trace:
-    """The trace of a task from the server. Raises Refused, Unreachable."""
-    try:
-        return read(Trace, client.get(task_path(task_id, "trace")))
-    except Unexpected as error:
-        raise Unreachable(f"the server answers, but not as Pawl does: {error}") from error
 
 
 def print_trace(trace: Trace, out: Console) -> None:
@@ -95,11 +86,11 @@ def _head(trace: Trace) -> Table:
     if summary.tokens:
         members.append(("tokens", summary.tokens))
     if trace.scheduled_at:
-        members.append(("due at", trace.scheduled_at.isoformat()))
+        members.append(("due at", time_text(trace.scheduled_at)))
     if trace.queue:
         members.append(("waits", queue_text(trace.queue)))
     if trace.cancel_requested_at:
-        members.append(("cancel asked", trace.cancel_requested_at.isoformat()))
+        members.append(("cancel asked", time_text(trace.cancel_requested_at)))
     if trace.replay_of_task_id:
         members.insert(1, ("replay of", trace.replay_of_task_id))
     if replay := trace.replay:

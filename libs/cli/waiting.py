@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from libs.cli.output import plain
+from libs.cli.output import plain, time_text
 from libs.client.tasks import Queue, Task
 
 
 def print_waiting(task: Task, out: Console) -> None:
     """When a task is due, or what it waits for; nothing when it is about to run."""
     if task.status == "planned" and task.scheduled_at is not None:
-        out.print(plain(f"  due at {task.scheduled_at.isoformat()}"))
+        out.print(plain(f"  due at {time_text(task.scheduled_at)}"))
     elif task.queue is not None and task.queue.reason != "turn":
         out.print(plain(f"  waits: {queue_text(task.queue)}", limit=500))
 

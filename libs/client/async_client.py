@@ -41,6 +41,7 @@ class AsyncClient:
         on_retry: OnRetry = log_again,
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        keeps_connections: bool = True,
     ) -> None:
         """Sends nothing yet. Raises BadAddress."""
         address = address_of(url, api_key)
@@ -50,7 +51,12 @@ class AsyncClient:
             silence_seconds=timeout_seconds,
             new_key=lambda: str(new_id()),
         )
-        transport = Transport(address=address, ssl_context=ssl_context, proxy=proxy)
+        transport = Transport(
+            address=address,
+            ssl_context=ssl_context,
+            proxy=proxy,
+            keeps_connections=keeps_connections,
+        )
         self._face = AsyncFace(transport, on_retry=on_retry)
 
     async def __aenter__(self) -> Self:

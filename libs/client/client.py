@@ -32,6 +32,7 @@ class Client:
     does). `timeout_seconds` is how long an answer may not come. What `retry` allows is sent once
     more after `on_retry` was told, which by default warns in the log `pawl`. `ssl_context` None:
     the system's authorities. `proxy` None: none, whatever the environment says.
+    `keeps_connections` False: each request has a connection of its own.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Client:
         on_retry: OnRetry = log_again,
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        keeps_connections: bool = True,
     ) -> None:
         """Sends nothing yet. Raises BadAddress."""
         address = address_of(url, api_key)
@@ -53,7 +55,12 @@ class Client:
             silence_seconds=timeout_seconds,
             new_key=lambda: str(new_id()),
         )
-        transport = Transport(address=address, ssl_context=ssl_context, proxy=proxy)
+        transport = Transport(
+            address=address,
+            ssl_context=ssl_context,
+            proxy=proxy,
+            keeps_connections=keeps_connections,
+        )
         self._face = SyncFace(transport, on_retry=on_retry)
 
     def __enter__(self) -> Self:

@@ -35,6 +35,7 @@ class Transport:
     address: Address
     ssl_context: ssl.SSLContext | None = None
     proxy: str | None = None
+    keeps_connections: bool = True
 
     def url_of(self, request: Request) -> str:
         """The whole address of a request."""
@@ -54,7 +55,11 @@ class Transport:
         """How many connections there may be, and how long they are kept."""
         import httpx2
 
-        return httpx2.Limits(max_connections=MOST_CONNECTIONS, keepalive_expiry=IDLE_SECONDS)
+        return httpx2.Limits(
+            max_connections=MOST_CONNECTIONS,
+            max_keepalive_connections=MOST_CONNECTIONS if self.keeps_connections else 0,
+            keepalive_expiry=IDLE_SECONDS,
+        )
 
     def timeout_of(self, request: Request) -> httpx2.Timeout:
         """How long each part of a request may take."""
