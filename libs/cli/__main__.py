@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from libs.cli import account_commands
-from libs.cli.client import Refused, Unreachable
+from libs.client.errors import Refused, Unreachable
 from libs.core.recorded_trace import NotATrace
 
 if TYPE_CHECKING:
@@ -128,12 +128,23 @@ def cancel(
 
 @app.command()
 def trace(
-    task_id: Annotated[str, typer.Argument(help="The task's id.")], *, as_json: AsJson = False
+    task: Annotated[
+        str, typer.Argument(metavar="TASK|FILE", help="The task's id, or a file with its trace.")
+    ],
+    *,
+    html: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw the task as a page that can be sent to somebody."),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what happened to a task. With --json: the trace that `pawl verify` checks."""
+    from libs.cli.run import BadArgument
     from libs.cli.trace import show_trace
 
-    sys.exit(show_trace(_client(), task_id, as_json=as_json))
+    if html is not None and as_json:
+        raise BadArgument("say either --html FILE or --json")
+    sys.exit(show_trace(_client, task, html=html, as_json=as_json))
 
 
 @app.command()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import quote
-
 from rich.text import Text
 
-from libs.cli.client import Client, Refused
-from libs.cli.follow import TERMINAL, task_path
+from libs.cli.client import Client
 from libs.cli.output import console, plain, print_json, styled
 from libs.cli.run import print_end
+from libs.client.errors import Conflict
+from libs.client.tasks import Task
 
 _TRIES = 3
 """One waits some seconds for a step that does not end at once."""
@@ -18,46 +16,31 @@ _TRIES = 3
 
 def cancel_task(client: Client, task_id: str, *, as_json: bool) -> int:
     """Cancel a task; 0 when that ended it, 1 when it had ended already or has not yet."""
-    had_ended = not _cancelled(client, task_id)
-    task = client.get(task_path(task_id))
-    became = outcome(task)
+    task, had_ended = _cancelled(client, task_id)
+    became = "cancelled" if task.is_cancelled else task.status
     if as_json:
-        print_json(task)
-    elif task["status"] not in TERMINAL:
+        print_json(task.raw)
+    elif not task.has_ended:
         console().print(_line(task, " is still ") + styled(became) + Text("; it is being ended"))
-    elif had_ended:
-        console().print(_line(task, " had ended already: ") + styled(became))
-        _print_reason(task)
     else:
-        console().print(_line(task, " has ended: ") + styled(became))
-        _print_reason(task)
-    return 0 if became == "cancelled" and not had_ended else 1
+        words = " had ended already: " if had_ended else " has ended: "
+        console().print(_line(task, words) + styled(became))
+        if not task.is_cancelled:
+            print_end(task, console())
+    return 0 if task.is_cancelled and not had_ended else 1
 
 
-def outcome(task: dict[str, Any]) -> str:
-    """What became of a task, a cancelled one told apart from one that failed."""
-    is_cancelled = (task.get("failure") or {}).get("code") == "CANCELLED"
-    return "cancelled" if is_cancelled else str(task["status"])
-
-
-def _cancelled(client: Client, task_id: str) -> bool:
-    """Ask for it until the task has ended; False when it had ended before anybody asked."""
+def _cancelled(client: Client, task_id: str) -> tuple[Task, bool]:
+    """Ask for it until the task has ended, and whether it had before anybody asked."""
     for place in range(_TRIES):
         try:
-            answer = client.post(f"/v1/tasks/{quote(task_id, safe='')}/cancel", {})
-        except Refused as error:
-            if error.code != "conflict":
-                raise
-            return place > 0
-        if answer.get("status") not in {"pending", "running"}:
+            task = client.api.cancel(task_id)
+        except Conflict:
+            return client.api.get(task_id), place == 0
+        if task.has_ended:
             break
-    return True
+    return task, False
 
 
-def _print_reason(task: dict[str, Any]) -> None:
-    if outcome(task) != "cancelled":
-        print_end(task, console())
-
-
-def _line(task: dict[str, Any], words: str) -> Text:
-    return Text("task ") + plain(task["task_id"]) + Text(words)
+def _line(task: Task, words: str) -> Text:
+    return Text("task ") + plain(task.task_id) + Text(words)

@@ -17,16 +17,16 @@ from rich.rule import Rule
 
 from libs.cli.client import Client, Server, Unreachable
 from libs.cli.demo_tasks import INVOICE, TASKS, DemoTask
-from libs.cli.follow import TASKS as TASKS_PATH
-from libs.cli.follow import follow_task, task_path
+from libs.cli.follow import follow_task
 from libs.cli.output import console, plain, pretty_json, styled
 from libs.cli.progress import Progress
 from libs.cli.ready import api_key_of
-from libs.cli.run import print_end, print_plan
+from libs.cli.run import print_end, print_plan, steps_of
 from libs.cli.stack import StackFailed, running_stack
 from libs.cli.tools import PATH as TOOLS_PATH
 from libs.cli.trace import print_trace
 from libs.cli.verify import print_report
+from libs.client.tasks import Task
 from libs.core.verification import verify
 
 
@@ -106,39 +106,37 @@ class _Demo:
         self._head(wanted.title)
         task = self._submit(wanted.body)
         print_end(task, self._out)
-        if task["status"] == "succeeded":
-            self._out.print(pretty_json(task["result"]), soft_wrap=True)
-        trace = self._client.get(task_path(task["task_id"], "trace"))
-        print_trace(trace, self._out)
-        report = verify(trace)
+        if task.status == "succeeded":
+            self._out.print(pretty_json(task.result), soft_wrap=True)
+        found = self._client.api.trace(task)
+        trace = dict(found.raw)
+        print_trace(found, self._out)
+        report = found.verify()
         if report.holds:
             subjects = ", ".join(check.subject for check in report.checks)
             self._out.print(plain(f"Every hash matches: {subjects}", limit=500), style="green")
         else:
             print_report(report)
             self._wrong.append(f"{wanted.title}: its trace does not verify")
-        if words := wanted.contradiction(task, trace):
+        if words := wanted.contradiction(dict(task.raw), trace):
             self._wrong.append(f"{wanted.title}: {words}")
         return trace
 
-    def _submit(self, body: dict[str, Any]) -> dict[str, Any]:
-        accepted = self._client.post(f"{TASKS_PATH}/execute", body)
-        task_id = str(accepted["task_id"])
-        task = self._client.get(task_path(task_id))
+    def _submit(self, body: dict[str, Any]) -> Task:
+        api = self._client.api
+        task = api.get(api.submit(**body))
         print_plan(task, self._out)
-        total = len(task["plan"]["steps"]) if task.get("plan") else None
-        with Progress(total_steps=total, out=self._out) as progress:
+        with Progress(total_steps=steps_of(task), out=self._out) as progress:
             return follow_task(
-                self._client, task_id, on_event=progress.show, notice=progress.notice
+                self._client, task.task_id, on_event=progress.show, notice=progress.notice
             )
 
     def _run_again(self, first: dict[str, Any]) -> None:
         self._head("The first task again, its JSON written in another order: the same hashes")
         task = self._submit(_reordered(INVOICE.body))
-        again = self._client.get(task_path(task["task_id"], "trace"))
-        names = ("task_hash", "step_hashes")
-        same = all(again["summary"][name] == first["summary"][name] for name in names)
-        self._out.print(f"task hash {again['summary']['task_hash']}: ", end="")
+        again = self._client.api.trace(task).raw["summary"]
+        same = all(again[name] == first["summary"][name] for name in ("task_hash", "step_hashes"))
+        self._out.print(f"task hash {again['task_hash']}: ", end="")
         self._out.print(styled("holds" if same else "differs"))
         if not same:
             self._wrong.append("the first task run again has other hashes")

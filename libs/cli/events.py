@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable
 
 from rich.text import Text
 
 from libs.cli.client import Client
-from libs.cli.follow import task_path
 from libs.cli.output import console, plain, print_json, print_line
 from libs.cli.run import BadArgument
 from libs.cli.trace import event_row
+from libs.client.tasks import Event
 
-_BEGINNING = "0"
+_BEGINNING = 0
 _IDLE_SECONDS = 1.0
 
 
@@ -27,7 +26,7 @@ def show_events(client: Client, *, task_id: str | None, follow: bool, as_json: b
     try:
         for event in _events(client, task_id, follow=follow):
             if as_json:
-                print_line(json.dumps(event))
+                print_line(json.dumps(event.raw))
             else:
                 out.print(_line(event), soft_wrap=True)
     except KeyboardInterrupt:
@@ -52,19 +51,16 @@ def replay(client: Client, *, task_id: str | None, from_dead_letters: bool, as_j
     return 0
 
 
-def _events(client: Client, task_id: str | None, *, follow: bool) -> Iterator[dict[str, Any]]:
-    if task_id is not None and not follow:
-        yield from client.get(task_path(task_id, "trace"))["events"]
-        return
-    path = "/v1/events" if task_id is None else task_path(task_id, "events")
-    after = _BEGINNING if task_id is not None or not follow else None
-    idle = None if follow else _IDLE_SECONDS
-    for event in client.events(path, after=after, idle_seconds=idle):
-        yield event.data
+def _events(client: Client, task_id: str | None, *, follow: bool) -> Iterable[Event]:
+    if task_id is not None:
+        return client.api.stream(task_id) if follow else client.api.trace(task_id).events
+    if follow:
+        return client.api.stream_all()
+    return client.api.stream_all(after=_BEGINNING, idle_seconds=_IDLE_SECONDS)
 
 
-def _line(event: dict[str, Any]) -> Text:
+def _line(event: Event) -> Text:
     seq, at, name, what = event_row(event)
-    task = f"{event['task_id']} " if "task_id" in event else ""
+    task = f"{event.task_id} " if event.task_id is not None else ""
     words = what if isinstance(what, Text) else plain(what)
     return Text(f"{at} ", "dim") + plain(f"{task}{seq} {name} ") + words

@@ -6,6 +6,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -118,6 +119,11 @@ def print_line(line: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError as error:
         raise ReaderLeft from error
+
+
+def time_text(at: datetime) -> str:
+    """A time as the server writes it: RFC 3339 with microseconds."""
+    return at.isoformat(timespec="microseconds")
 
 
 def day_text(time: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -9,8 +10,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.text import Text
 
-from libs.cli.client import ServerEvent
 from libs.cli.output import error_console, plain, seconds_text, styled
+from libs.client.tasks import Event
 
 _MARKS = {"succeeded": ("✓", "green"), "failed": ("✗", "red")}
 
@@ -36,10 +37,10 @@ class Progress:
     ) -> None:
         self._spinner.stop()
 
-    def show(self, event: ServerEvent) -> None:
+    def show(self, event: Event) -> None:
         """Show one event of the task's stream."""
-        payload: dict[str, Any] = event.data.get("payload", {})
-        match event.name:
+        payload = event.payload
+        match event.event:
             case "task.status_transition":
                 self._spinner.update(plain(payload.get("to", "")))
                 self._out.print(Text("  → ", "dim") + styled(str(payload.get("to"))))
@@ -51,13 +52,13 @@ class Progress:
                 self._finished(payload)
             case _:
                 words = plain(payload.get("message", ""))
-                self._out.print(Text(f"    {event.name.removeprefix('task.')} ") + words)
+                self._out.print(Text(f"    {event.event.removeprefix('task.')} ") + words)
 
     def notice(self, words: str) -> None:
         """Say something about the following itself."""
         self._out.print(plain(words), style="yellow")
 
-    def _finished(self, payload: dict[str, Any]) -> None:
+    def _finished(self, payload: Mapping[str, Any]) -> None:
         mark, style = _MARKS.get(str(payload.get("status")), ("?", ""))
         line = Text("    ") + Text(mark, style) + Text(" ") + self._step(payload)
         began = self._started.get(int(payload.get("step_index", 0)))
@@ -68,10 +69,10 @@ class Progress:
             line += Text("  ") + plain(payload["failure_code"])
         self._out.print(line)
 
-    def _step(self, payload: dict[str, Any]) -> Text:
+    def _step(self, payload: Mapping[str, Any]) -> Text:
         of = f"/{self._total}" if self._total else ""
         return Text(f"step {payload.get('step_index')}{of} ") + plain(payload.get("tool", ""))
 
 
-def _time(payload: dict[str, Any]) -> datetime:
+def _time(payload: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(str(payload["at"]))

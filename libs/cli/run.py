@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from libs.cli.client import Client
-from libs.cli.follow import TASKS, follow_task, task_path
+from libs.cli.follow import follow_task
 from libs.cli.output import console, error_console, plain, pretty_json, print_json, styled
 from libs.cli.progress import Progress
 from libs.cli.waiting import print_waiting
+from libs.client.tasks import Task
 from libs.core.errors import PawlError
 from libs.core.json_reader import read_object
 
@@ -73,21 +74,20 @@ def run_task(
     client: Client, body: dict[str, Any], *, idempotency_key: str | None, as_json: bool
 ) -> int:
     """Submit, follow, print; 0 when the task succeeded, 1 when it failed."""
-    headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-    accepted = client.post(f"{TASKS}/execute", body, headers=headers)
-    task = follow_to_end(client, str(accepted["task_id"]), quiet=as_json)
+    accepted = client.api.submit(**body, idempotency_key=idempotency_key)
+    task = follow_to_end(client, accepted.task_id, quiet=as_json)
     if task is None:
         return 130
     if as_json:
-        print_json(task)
+        print_json(task.raw)
     else:
         print_end(task, error_console())
-        if task["status"] == "succeeded":
-            console().print(pretty_json(task["result"]), soft_wrap=True)
-    return 0 if task["status"] == "succeeded" else 1
+        if task.status == "succeeded":
+            console().print(pretty_json(task.result), soft_wrap=True)
+    return 0 if task.status == "succeeded" else 1
 
 
-def follow_to_end(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any] | None:
+def follow_to_end(client: Client, task_id: str, *, quiet: bool) -> Task | None:
     """Show what happens to a task and return it when it has ended; None after Ctrl-C."""
     try:
         return _followed(client, task_id, quiet=quiet)
@@ -97,35 +97,38 @@ def follow_to_end(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any
         return None
 
 
-def print_plan(task: dict[str, Any], out: Console) -> None:
+def print_plan(task: Task, out: Console) -> None:
     """The plan of a task on one line, and who made it."""
-    plan = task.get("plan")
-    if not plan:
+    if task.plan is None:
         return
-    out.print(f"  planned by {task.get('planned_by') or 'the caller'}: ", style="dim", end="")
-    out.print(plain(" → ".join(str(step["tool"]) for step in plan["steps"]), limit=300))
-    if task.get("planner_note"):
-        out.print(plain(f"  {task['planner_note']}"), style="dim")
+    out.print(f"  planned by {task.planned_by or 'the caller'}: ", style="dim", end="")
+    out.print(plain(" → ".join(step.tool for step in task.plan.steps), limit=300))
+    if task.planner_note:
+        out.print(plain(f"  {task.planner_note}"), style="dim")
 
 
-def _followed(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any]:
+def steps_of(task: Task) -> int | None:
+    """How many steps its plan has, None before it is planned."""
+    return None if task.plan is None else len(task.plan.steps)
+
+
+def _followed(client: Client, task_id: str, *, quiet: bool) -> Task:
     if quiet:
         return follow_task(client, task_id, on_event=lambda _: None, notice=lambda _: None)
     out = error_console()
     out.print(f"task {task_id}")
-    task = client.get(task_path(task_id))
+    task = client.api.get(task_id)
     print_plan(task, out)
     print_waiting(task, out)
-    total = len(task["plan"]["steps"]) if task.get("plan") else None
-    with Progress(total_steps=total) as progress:
+    with Progress(total_steps=steps_of(task)) as progress:
         return follow_task(client, task_id, on_event=progress.show, notice=progress.notice)
 
 
-def print_end(task: dict[str, Any], out: Console) -> None:
+def print_end(task: Task, out: Console) -> None:
     """Why an ended task failed; nothing when it succeeded."""
-    failure = task.get("failure")
-    if failure:
-        where = f" in step {failure['index']} ({failure['step']})" if failure.get("index") else ""
-        reason = f", {failure['reason']}" if failure.get("reason") else ""
-        words = plain(f"{where}: {failure['code']}{reason}: {failure['message']}", limit=4000)
-        out.print(styled(str(task["status"])) + words)
+    failure = task.failure
+    if failure is not None:
+        where = "" if failure.index is None else f" in step {failure.index} ({failure.step})"
+        reason = f", {failure.reason}" if failure.reason else ""
+        words = plain(f"{where}: {failure.code}{reason}: {failure.message}", limit=4000)
+        out.print(styled(task.status) + words)

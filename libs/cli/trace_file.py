@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from libs.client.traces import Trace, read_trace
 from libs.core.canonical import Json
 from libs.core.recorded_trace import NotATrace
 
@@ -20,6 +21,15 @@ def read_trace_file(name: str) -> Json:
     data = _data(name)
     try:
         return parse(data)
+    except NotATrace as error:
+        raise NotATrace(f"{name}: {error}") from error
+
+
+def load_trace(name: str) -> Trace:
+    """The trace in a file, `-` for standard input. Raises NotATrace: what is wrong where."""
+    value = read_trace_file(name)
+    try:
+        return read_trace(value)
     except NotATrace as error:
         raise NotATrace(f"{name}: {error}") from error
 

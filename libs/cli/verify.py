@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.cli.comparison import comparison_json, print_outcome
+from libs.cli.comparison import comparison_json, print_outcome, shown_divergence
 from libs.cli.output import console, plain, print_json, styled, table
 from libs.cli.trace_file import read_trace_file
 from libs.core.canonical import doubles
@@ -34,19 +34,20 @@ def verify_pair(name: str, original: str, *, expected_task_hash: str | None, as_
     report, replayed = _judged(name, expected_task_hash)
     other_report, against = _judged(original, None)
     reports = report, other_report
-    outcome = comparison_json(compare_blocks(against, replayed))
+    comparison = compare_blocks(against, replayed)
     holds = all(report.holds for report in reports)
     if as_json:
         checked = dict(zip(("trace", "against"), map(report_json, reports), strict=True))
-        print_json({**checked, "comparison": outcome})
+        print_json({**checked, "comparison": comparison_json(comparison)})
     else:
         for report, path in zip(reports, (name, original), strict=True):
             console().print(plain(path), style="bold")
             print_report(report)
         # What does not hold says nothing.
         if holds:
-            print_outcome(outcome, console())
-    return 0 if holds and outcome["matches"] else 1
+            first = shown_divergence(comparison)
+            print_outcome(first, console(), matches=comparison.matches)
+    return 0 if holds and comparison.matches else 1
 
 
 def _judged(name: str, expected_task_hash: str | None) -> tuple[Report, RecordedBlock]:

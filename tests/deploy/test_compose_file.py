@@ -244,6 +244,7 @@ def test_the_context_of_the_build_is_chosen_file_by_file() -> None:
         "libs",
         "services",
         "gateway",
+        "pawl",
     }
 
 

@@ -252,8 +252,8 @@ def test_bound_keys_reach_no_task_of_no_agent(stack: Stack) -> None:
         for path in ("", "/trace", "/events"):
             asked = f"/api/v1/tasks/{task_id}{path}"
             assert refusal(bound.get, asked) == (404, "not_found")
-        assert list(bound.events("/v1/events", after="0", idle_seconds=1.0)) == []
-    assert list(tenant.owner.events("/v1/events", after="0", idle_seconds=1.0))
+        assert list(bound.api.stream_all(after=0, idle_seconds=1.0)) == []
+    assert list(tenant.owner.api.stream_all(after=0, idle_seconds=1.0))
 
 
 def test_tasks_of_test_keys_are_marked_and_reach_no_network(stack: Stack) -> None:

@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from libs.cli.client import Client
 from libs.cli.stack import Stack, running_stack
 from tests.e2e.tasks import CHAIN, EXECUTE, FAILING, finished
+from tests.html_page import read_page
 from tests.published import read_published
 from tests.stacks import StackEnvirons
 from tests.waiting import eventually
@@ -104,6 +106,22 @@ def test_trace_shows_tables(stack: Stack, client: Client) -> None:
     assert done.returncode == 0
     for words in ("Plan", "Steps", "Events", "Hashes", "TOOL_ERROR"):
         assert words in done.stdout
+
+
+@pytest.mark.parametrize(("body", "state"), [(CHAIN, "✓ succeeded"), (FAILING, "✗ failed")])
+def test_trace_draws_a_page(
+    stack: Stack, client: Client, tmp_path: Path, body: dict[str, Any], state: str
+) -> None:
+    task_id = finished(client, body)["task_id"]
+
+    done = _pawl(_env(stack), "trace", task_id, "--html", str(tmp_path / "out.html"))
+
+    page = read_page((tmp_path / "out.html").read_text(encoding="utf-8"))
+    steps = len(client.get(f"/api/v1/tasks/{task_id}/trace")["steps"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert page.one("h1").text == f"Task {state}"
+    assert len(page.all("tr", class_="exchange")) == steps
+    assert "Every hash matches." in page.by_id("hashes").text
 
 
 def test_commands_find_a_running_server_by_its_data_directory(stack: Stack) -> None:

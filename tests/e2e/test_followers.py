@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from libs.cli.client import Client, read_events
+from libs.cli.client import Client
 from libs.cli.stack import Stack
+from libs.client.sse import EventReader
 from tests.e2e.tasks import CHAIN, EXECUTE, finished, new_tenant, trace_of
 
 pytestmark = pytest.mark.e2e
@@ -42,12 +43,12 @@ async def followed(
     client: Client, task_id: str, *, after: int | None = None
 ) -> AsyncIterator[asyncio.StreamReader]:
     """The bytes of a stream, from its status line on."""
-    parts = urlsplit(client._server.url)
+    parts = urlsplit(client.server.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     resumed = "" if after is None else f"Last-Event-ID: {after}\r\n"
     writer.write(
         f"GET /api/v1/tasks/{task_id}/events HTTP/1.1\r\nHost: {parts.netloc}\r\n{resumed}"
-        f"Authorization: Bearer {client._server.api_key}\r\nConnection: close\r\n\r\n".encode()
+        f"Authorization: Bearer {client.server.api_key}\r\nConnection: close\r\n\r\n".encode()
     )
     try:
         yield reader
@@ -62,7 +63,8 @@ async def events_of(client: Client, task_id: str, *, after: int | None = None) -
     head, _, body = content.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200"), head
     lines = [line for line in body.split(b"\r\n") if b":" in line or not line]
-    return [int(event.id) for event in read_events(iter([line + b"\n" for line in lines]))]
+    whole = b"".join(line + b"\n" for line in lines)
+    return [int(event.id) for event in EventReader().feed(whole)]
 
 
 async def test_two_hundred_followers_see_every_event_and_slow_nobody(tenant: Client) -> None:
@@ -117,7 +119,7 @@ async def test_a_stream_without_events_shows_that_it_lives(tenant: Client) -> No
 async def test_who_does_not_read_holds_up_nobody(tenant: Client) -> None:
     """Its socket takes a few KiB; whatever it was sent, the others and the task go on."""
     task_id = (await asyncio.to_thread(tenant.post, EXECUTE, SLOW))["task_id"]
-    parts = urlsplit(tenant._server.url)
+    parts = urlsplit(tenant.server.url)
     deaf = []
     for _ in range(20):
         one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -125,7 +127,7 @@ async def test_who_does_not_read_holds_up_nobody(tenant: Client) -> None:
         one.connect((parts.hostname, parts.port))
         one.sendall(
             f"GET /api/v1/tasks/{task_id}/events HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-            f"Authorization: Bearer {tenant._server.api_key}\r\n\r\n".encode()
+            f"Authorization: Bearer {tenant.server.api_key}\r\n\r\n".encode()
         )
         deaf.append(one)
 

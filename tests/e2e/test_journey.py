@@ -228,15 +228,14 @@ def test_a_step_starts_only_after_the_record_of_the_one_before(client: Client) -
 
 def test_the_stream_of_a_task_can_be_taken_up_after_any_event(client: Client) -> None:
     trace = run_and_trace(client, FAILING)
-    path = f"/api/v1/tasks/{trace['task_id']}/events"
 
-    whole = list(client.events(path))
-    rest = list(client.events(path, after="4"))
+    whole = list(client.api.stream(trace["task_id"]))
+    rest = list(client.api.stream(trace["task_id"], after=4))
 
-    assert [event.data for event in whole] == [
+    assert [event.raw for event in whole] == [
         event | {"task_id": trace["task_id"]} for event in trace["events"]
     ]
-    assert [event.id for event in rest] == [event.id for event in whole[4:]]
+    assert rest == whole[4:]
 
 
 def test_the_same_idempotency_key_submits_once(client: Client) -> None:
@@ -331,8 +330,8 @@ def test_health_and_the_description_are_open_to_all(stack: Stack) -> None:
 def test_the_trace_of_a_running_task_verifies_so_far(client: Client) -> None:
     plan = {"steps": [{"step_index": 1, "tool": "wait", "input": {"seconds": 2}}]}
     accepted = client.post(EXECUTE, {"task_definition": {}, "plan": plan})
-    for event in client.events(f"/api/v1/tasks/{accepted['task_id']}/events"):
-        if event.name == "task.step_started":
+    for event in client.api.stream(accepted["task_id"]):
+        if event.event == "task.step_started":
             break
 
     report = verify(trace_of(client, accepted["task_id"]))

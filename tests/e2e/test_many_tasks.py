@@ -32,7 +32,7 @@ def tenant(stack: Stack) -> Client:
 
 
 def server_of(client: Client) -> Server:
-    return client._server
+    return client.server
 
 
 def listed(client: Client, **query: object) -> list[str]:

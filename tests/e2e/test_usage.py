@@ -149,7 +149,7 @@ async def test_days_table_and_command_say_the_same(priced: Stack) -> None:
     rows = list(csv.DictReader(client.text("/v1/usage", {"format": "csv"}).splitlines()))
     command = [sys.executable, "-m", "libs.cli", "usage", "--json"]
     env = {n: v for n, v in os.environ.items() if not n.startswith("PAWL_")}
-    env |= {"PAWL_URL": client._server.url, "PAWL_API_KEY": client._server.api_key}
+    env |= {"PAWL_URL": client.server.url, "PAWL_API_KEY": client.server.api_key}
     shown = await asyncio.to_thread(
         subprocess.run, command, env=env, capture_output=True, timeout=60, check=True
     )

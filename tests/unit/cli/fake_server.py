@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,12 +24,27 @@ class Asked:
     body: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One answer. `is_dropped`: the connection is closed instead; `missing_bytes`: before its end;
+    `after_seconds`: it comes late.
+    """
+
+    status: int = 200
+    kind: str = "text/plain"
+    content: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_dropped: bool = False
+    missing_bytes: int = 0
+    after_seconds: float = 0.0
+
+
 @dataclass(kw_only=True)
 class FakeServer:
     """Answers in the order given for each method and path; the last one again and again."""
 
     url: str = ""
-    answers: dict[str, list[tuple[int, str, bytes]]] = field(default_factory=dict)
+    answers: dict[str, list[Said]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
 
     @property
@@ -36,13 +52,18 @@ class FakeServer:
         """Where it is, with a key."""
         return Server(url=self.url, api_key="pawl_test_key")
 
-    def json(self, route: str, body: Any, *, status: int = 200) -> None:
+    def json(
+        self, route: str, body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Answer `route` ("GET /path") with JSON."""
         kind = "application/json" if status < 400 else "application/problem+json"
-        self.raw(route, json.dumps(body).encode(), status=status, kind=kind)
+        content = json.dumps(body).encode()
+        self.say(route, Said(status=status, kind=kind, content=content, headers=headers or {}))
 
-    def events(self, route: str, *events: tuple[int, str, dict[str, Any]]) -> None:
-        """Answer `route` with a stream of (id, event, payload), then end it."""
+    def events(
+        self, route: str, *events: tuple[int, str, dict[str, Any]], missing_bytes: int = 0
+    ) -> None:
+        """Answer `route` with a stream of (id, event, payload), then end it, or break it off."""
         frames = [
             f"id: {seq}\nevent: {name}\ndata: "
             + json.dumps(
@@ -51,17 +72,35 @@ class FakeServer:
             + "\n\n"
             for seq, name, payload in events
         ]
-        self.raw(route, (": ping\n\n" + "".join(frames)).encode(), kind="text/event-stream")
+        content = (": ping\n\n" + "".join(frames)).encode()
+        kind = "text/event-stream"
+        self.say(route, Said(kind=kind, content=content, missing_bytes=missing_bytes))
 
     def raw(self, route: str, body: bytes, *, status: int = 200, kind: str = "text/plain") -> None:
         """Answer `route` with these bytes."""
-        self.answers.setdefault(route, []).append((status, kind, body))
+        self.say(route, Said(status=status, kind=kind, content=body))
+
+    def drop(self, route: str) -> None:
+        """Answer `route` not at all."""
+        self.say(route, Said(is_dropped=True))
+
+    def say(self, route: str, said: Said) -> None:
+        """Answer `route` so."""
+        self.answers.setdefault(route, []).append(said)
+
+
+_MISSING = Said(
+    status=404,
+    kind="application/problem+json",
+    content=b'{"code": "not_found", "detail": "none"}',
+)
 
 
 @contextmanager
 def fake_server() -> Iterator[FakeServer]:
     """A running server on a free port; it is stopped at the end."""
     fake = FakeServer()
+    stopped = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -71,15 +110,17 @@ def fake_server() -> Iterator[FakeServer]:
             asked = Asked(method=self.command, path=self.path, headers=headers, body=body)
             fake.asked.append(asked)
             waiting = fake.answers.get(f"{self.command} {self.path}")
-            missing = (404, "application/problem+json", b'{"code": "not_found", "detail": "none"}')
-            status, kind, content = (
-                missing if not waiting else waiting.pop(0) if len(waiting) > 1 else waiting[0]
-            )
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            said = _MISSING if not waiting else waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            if said.is_dropped or stopped.wait(said.after_seconds):
+                return
+            self.send_response(said.status)
+            self.send_header("Content-Type", said.kind)
+            self.send_header("Content-Length", str(len(said.content) + said.missing_bytes))
+            for name, value in said.headers.items():
+                self.send_header(name, value)
+            with contextlib.suppress(OSError):
+                self.end_headers()
+                self.wfile.write(said.content)
 
         do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815 - names of http.server
 
@@ -93,6 +134,7 @@ def fake_server() -> Iterator[FakeServer]:
     try:
         yield fake
     finally:
+        stopped.set()
         listener.shutdown()
         listener.server_close()
         thread.join()

@@ -25,6 +25,7 @@ def _task(status: str, *, code: str | None = None, **change: Any) -> dict[str, A
     return {
         "task_id": TASK_ID,
         "status": status,
+        "created_at": AT,
         "plan": PLAN.as_json(),
         "planned_by": "caller",
         "result": {"result": 4} if status == "succeeded" else None,

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from libs.cli.client import Client, Refused, Server, Unreachable, read_events
+from libs.cli.client import Client, Refused, Server, Unreachable
 from tests.unit.cli.fake_server import FakeServer
 
 
@@ -106,36 +106,6 @@ def test_a_closed_port_is_unreachable() -> None:
 def test_an_address_without_http_is_refused(url: str) -> None:
     with pytest.raises(Unreachable, match="is not an http"):
         Client(Server(url=url, api_key="k"))
-
-
-def test_events_are_read_by_the_rules_of_the_format() -> None:
-    lines = [
-        b": ping\n",
-        b"\n",
-        b"id: 1\n",
-        b"event: a\n",
-        b'data: {"x":\n',
-        b"data:1}\n",
-        b"retry: 1000\n",
-        b"\n",
-        b"data: {}\r\n",
-        b"\r\n",
-        b"event: without data\n",
-        b"\n",
-        b'data: {"cut": true}\n',
-    ]
-
-    events = [(e.id, e.name, e.data) for e in read_events(iter(lines))]
-
-    assert events == [("1", "a", {"x": 1}), ("1", "", {})]
-
-
-def test_a_refused_stream_is_refused(fake: FakeServer) -> None:
-    fake.json("GET /x", {"code": "not_found", "detail": "there is no such task"}, status=404)
-
-    with pytest.raises(Refused, match="no such task"):
-        list(Client(fake.server).events("/x"))
-    assert "last-event-id" not in fake.asked[0].headers
 
 
 @pytest.mark.parametrize(

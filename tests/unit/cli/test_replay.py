@@ -31,6 +31,7 @@ def serve(fake: FakeServer, replay: dict[str, Any], *, end: str = "succeeded") -
     task = {
         "task_id": TASK_ID,
         "status": end,
+        "created_at": AT,
         "plan": PLAN.as_json(),
         "failure": failure if end == "failed" else None,
     }

@@ -22,6 +22,7 @@ def _task(status: str, **change: Any) -> dict[str, Any]:
     return {
         "task_id": TASK_ID,
         "status": status,
+        "created_at": AT,
         "plan": PLAN.as_json(),
         "planned_by": "caller",
         "result": {"result": 4} if status == "succeeded" else None,

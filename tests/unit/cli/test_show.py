@@ -73,6 +73,7 @@ def test_events_prints_what_is_kept(pawl: Pawl, fake: FakeServer) -> None:
 
 def test_events_follow_starts_with_new_ones(pawl: Pawl, fake: FakeServer) -> None:
     fake.events("GET /v1/events")
+    fake.json("GET /v1/events", {"code": "unauthenticated"}, status=401)
 
     pawl("events", "--follow")
 
@@ -81,13 +82,14 @@ def test_events_follow_starts_with_new_ones(pawl: Pawl, fake: FakeServer) -> Non
 
 def test_events_of_a_task_come_from_its_trace_or_its_stream(pawl: Pawl, fake: FakeServer) -> None:
     fake.json(_TRACE, make_trace())
-    fake.events(f"GET /api/v1/tasks/{TASK_ID}/events", (1, "task.x", {"at": AT}))
+    last = (1, "task.status_transition", {"from": "running", "to": "failed", "at": AT})
+    fake.events(f"GET /api/v1/tasks/{TASK_ID}/events", last)
 
     kept = pawl("events", "--task", TASK_ID, "--json")
     followed = pawl("events", "--task", TASK_ID, "--follow", "--json")
 
     assert [json.loads(line) for line in kept.out.splitlines()] == EVENTS
-    assert json.loads(followed.out)["event"] == "task.x"
+    assert json.loads(followed.out)["payload"]["to"] == "failed"
 
 
 def test_tenants_are_made_and_listed(pawl: Pawl, fake: FakeServer) -> None:
