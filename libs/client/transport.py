@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,9 +93,15 @@ def reason_of(error: BaseException) -> str:
     cause: BaseException | None = error
     for _ in range(_DEEPEST_CAUSE):
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            return _system_word(cause)
         if isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
         elif cause is not None:
             cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
+
+
+def _system_word(error: OSError) -> str:
+    # asyncio puts words of its own there; these two have numbers of their own.
+    has_own_numbers = isinstance(error, (socket.gaierror, ssl.SSLError))
+    return str(error.strerror) if has_own_numbers or not error.errno else os.strerror(error.errno)

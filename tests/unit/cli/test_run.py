@@ -128,7 +128,7 @@ def test_run_takes_up_a_stream_that_ended_early_after_the_last_event(
     pawl: Pawl, fake: FakeServer
 ) -> None:
     fake.json(_EXECUTE, {"task_id": TASK_ID, "status": "queued"})
-    for status in ("queued", "running", "succeeded"):
+    for status in ("running", "succeeded"):
         fake.json(_TASK, _task(status))
     fake.events(_EVENTS, (7, "task.status_transition", {"from": None, "to": "created", "at": AT}))
     fake.events(_EVENTS)

@@ -51,7 +51,7 @@ def test_the_trace_of_a_task_is_drawn_from_the_server(
     done = pawl("trace", TASK_ID, "--html", str(out))
 
     assert done.code == 0
-    assert TASK_ID in read_page(out.read_text(encoding="utf-8")).one("title").text
+    assert TASK_ID in read_page(out.read_text(encoding="utf-8")).one("head").one("title").text
 
 
 def test_a_task_is_not_taken_for_a_file_of_its_name(

@@ -144,7 +144,7 @@ def test_submit_says_when_the_key_had_been_used() -> None:
 def test_a_wait_is_asked_for_and_waited_for() -> None:
     server = script(said(ACCEPTED), said(task("running")))
 
-    server.run(calls.submit(Submission(), idempotency_key=None, wait_seconds=25))
+    server.run(calls.submit(Submission(), idempotency_key=None, wait_seconds=25), left=1)
     server.run(calls.get(TASK_ID, wait_seconds=2.5))
 
     assert [one.path for one in server.asked] == [
@@ -195,8 +195,9 @@ def test_get_reads_the_task_with_its_plan() -> None:
 def test_a_task_can_be_named_by_what_was_answered() -> None:
     server = script(said(ACCEPTED), said(task("running")), said(task("running")))
 
-    accepted = server.run(calls.submit(Submission(), idempotency_key=None, wait_seconds=0))
-    found = server.run(calls.get(accepted, wait_seconds=0))
+    submitting = calls.submit(Submission(), idempotency_key=None, wait_seconds=0)
+    accepted = server.run(submitting, left=2)
+    found = server.run(calls.get(accepted, wait_seconds=0), left=1)
     server.run(calls.get(found, wait_seconds=0))
 
     assert {one.path for one in server.asked[1:]} == {f"/api/v1/tasks/{TASK_ID}"}
@@ -319,7 +320,7 @@ def test_verify_computes_the_hashes_of_what_was_fetched() -> None:
 def test_usage_reads_the_account() -> None:
     server = script(said(USAGE), said(USAGE))
 
-    usage = server.run(calls.usage(month=None))
+    usage = server.run(calls.usage(month=None), left=1)
     server.run(calls.usage(month="2026-02"))
 
     assert (usage.plan, usage.active_tasks, usage.max_timeout_seconds) == ("pro", 2, None)
@@ -460,7 +461,8 @@ def test_a_due_time_without_an_offset_is_refused_before_it_is_sent() -> None:
 
 def test_a_failed_task_can_be_raised() -> None:
     server = script(said(task("failed")), said(task("succeeded")))
-    failed, succeeded = (server.run(calls.get(TASK_ID, wait_seconds=0)) for _ in range(2))
+    failed = server.run(calls.get(TASK_ID, wait_seconds=0), left=1)
+    succeeded = server.run(calls.get(TASK_ID, wait_seconds=0))
 
     with pytest.raises(TaskFailed) as caught:
         failed.raise_for_failure()

@@ -146,8 +146,8 @@ def test_every_call_begins_anew() -> None:
     calls = make_calls(Retry(attempts=2, total_seconds=1))
     server = script(LOST, said(USAGE), LOST, said(USAGE))
 
-    for _ in range(2):
-        server.run(calls.usage(month=None))
+    for left in (2, 0):
+        server.run(calls.usage(month=None), left=left)
 
     assert server.pauses == [0.25, 0.25]
 
