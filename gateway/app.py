@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from gateway import feed, health, openapi, republishing
+from gateway import feed, health, openapi, pages, republishing
 from gateway.accounts import people_routes as people
 from gateway.accounts import routes as accounts
 from gateway.accounts.people_schemas import CreateUser, UpdateUser
@@ -37,6 +37,7 @@ ROUTERS = (
     people.router,
     tools.router,
     health.router,
+    pages.router,
     own_router,
 )
 BODIES = (
