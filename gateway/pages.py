@@ -9,7 +9,7 @@ from gateway.openapi import PUBLIC
 from gateway.route import Route
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+HEADERS = {"Content-Security-Policy": POLICY}
 
 _PAGE = """<!doctype html>
 <html lang="en">
