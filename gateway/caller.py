@@ -23,6 +23,9 @@ from libs.rpc.convert import tier_limits_from_proto
 MARGIN_SECONDS = 0.5
 """A token is not used in the last moments before its end: the service checks it a little later."""
 BRIEF_SECONDS = 0.1
+"""A token that lives no longer is one of a key that ends now. One that lives little longer is used
+for so long at most, and for half of its life.
+"""
 SWEEP_SECONDS = 1.0
 """How often permits that lapsed while their key was idle are given back."""
 AUTH_SECONDS = 5.0
@@ -260,6 +263,9 @@ class Callers:
         except PawlError as error:
             self._refuse(key, error)
             return
+        if said.token_seconds <= BRIEF_SECONDS:
+            self._end(key)
+            return
         answer = self._answer(said, began)
         permits.grant(answer, granted=said.permits.granted, wanted=wanted)
         if answer.received_at >= answer.usable_until:
@@ -275,8 +281,8 @@ class Callers:
     def _answer(self, said: auth_service_pb2.AuthenticateResponse, began: float) -> Answer:
         now = self._clock.monotonic()
         limits = tier_limits_from_proto(said.limits)
-        # A token that lives hardly longer than the margin is used at once or never.
-        lives = max(said.token_seconds - MARGIN_SECONDS, min(said.token_seconds, BRIEF_SECONDS))
+        brief = min(said.token_seconds / 2, BRIEF_SECONDS)
+        lives = max(said.token_seconds - MARGIN_SECONDS, brief)
         return Answer(
             token=said.caller_token,
             usable_until=began + lives,
@@ -313,8 +319,7 @@ class Callers:
         """What auth's refusal means for those who wait, or that it could not be asked."""
         now = self._clock.monotonic()
         if error.code == "unauthenticated":
-            key.permits.refuse(now)
-            _fail_all(key, no_key)
+            self._end(key)
             return
         while error.code in _OUTAGES and (one := key.first()) is not None and one.takes:
             answer = key.permits.take_on_credit(now)
@@ -323,6 +328,11 @@ class Callers:
             one.future.set_result(answer)
             key.waiting.popleft()
         _fail_all(key, lambda: auth_is_away(error))
+
+    def _end(self, key: _Key) -> None:
+        """The key lives no more."""
+        key.permits.refuse(self._clock.monotonic())
+        _fail_all(key, no_key)
 
     def _remember(self, remembered: bytes, key: _Key) -> None:
         if remembered in self._keys:

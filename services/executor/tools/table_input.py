@@ -148,7 +148,7 @@ def _shaped(value: Any, kind: Kind) -> Any:
 def _read_csv(
     table: str, text: str, *, delimiter: str
 ) -> tuple[list[str], list[dict[str, str | None]]]:
-    csv.field_size_limit(len(text) + 1)
+    csv.field_size_limit(max(len(text) + 1, csv.field_size_limit()))
     reader = csv.reader(
         io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter, strict=True
     )

@@ -626,3 +626,29 @@ async def test_a_fault_of_ours_is_told_to_all_who_wait(clock: StillClock) -> Non
 
     assert [one.code for one in outcomes if isinstance(one, PawlError)] == ["internal"] * 3
     assert (await callers.admit(header())).tenant_id == "tenant"
+
+
+async def test_a_key_that_ends_while_auth_answers_is_no_key(clock: StillClock) -> None:
+    auth = Auth(clock, seconds=0.04)
+    callers = callers_of(auth, clock)
+
+    codes = [(await refused(callers)).code for _ in range(3)]
+
+    assert codes == ["unauthenticated"] * 3
+    assert len(auth.asked) == 1
+
+
+async def test_a_token_of_a_key_that_ends_soon_is_used_for_half_of_its_life(
+    clock: StillClock,
+) -> None:
+    auth = Auth(clock, seconds=0.16)
+    callers = callers_of(auth, clock)
+
+    ticket = await callers.admit(header())
+    tokens = []
+    for _ in range(2):
+        clock.seconds += 0.05
+        await ticket.renew()
+        tokens.append(ticket.token)
+
+    assert tokens == ["token-1", "token-2"]
