@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import orjson
@@ -25,6 +25,11 @@ def json_answer(
         headers={"Cache-Control": "no-store", **(headers or {})},
         media_type="application/json",
     )
+
+
+def page_answer(rows: Sequence[JsonOut], *, next_page_token: str) -> Response:
+    """A page of a list; `next_cursor` is null after the last."""
+    return json_answer({"data": rows, "next_cursor": next_page_token or None})
 
 
 def not_modified(headers: Mapping[str, str]) -> Response:

@@ -13,7 +13,7 @@ from gateway.bad_keys import BadKeys
 from gateway.permits import MAX_WANTED, Answer, KeyPermits
 from gateway.rate_headers import Standing, policies_of
 from gateway.refusals import Limited, auth_is_away, no_key, overloaded
-from libs.core.api_key import parse_key
+from libs.core.api_key import LIVE, parse_key
 from libs.core.clock import Clock
 from libs.core.errors import PawlError
 from libs.pb.pawl.auth.v1 import auth_service_pb2, auth_service_pb2_grpc
@@ -33,8 +33,6 @@ STANDBY_SECONDS = 1.5
 """How long auth has for its answer while an earlier token still works."""
 MAX_REMEMBERED = 10_000
 MAX_RETURNS = 1_000
-
-LIVE = "live"
 
 _BEARER = re.compile(r"bearer +([\x21-\x7e]{1,256})", re.IGNORECASE | re.ASCII)
 _OUTAGES = frozenset({"unavailable", "deadline_exceeded"})

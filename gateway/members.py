@@ -114,12 +114,14 @@ class Members:
             detail = f"it has {len(value)} items; 1 to {max_items} are allowed"
             self.refuse(name, "out_of_range", detail)
             return []
+        parts = []
         for place, item in enumerate(value):
             if not isinstance(item, dict):
                 self._wrong_type(f"{name}[{place}]", item, "an object")
             else:
-                self._parts.append(Members(item, under=f"{name}[{place}]."))
-        return self._parts
+                parts.append(Members(item, under=f"{name}[{place}]."))
+        self._parts += parts
+        return parts
 
     def integer(self, name: str, *, minimum: int, maximum: int) -> int | None:
         """A number written as an integer, within the bounds."""

@@ -38,12 +38,7 @@ def auth_is_away(error: PawlError) -> PawlError:
     """What somebody who waited for auth is told; each is told in an error of their own."""
     if error.code == "deadline_exceeded":
         return PawlError("unavailable", "auth did not answer in time", retry_after_seconds=1)
-    return PawlError(
-        error.code,
-        error.message,
-        errors=error.errors,
-        retry_after_seconds=error.retry_after_seconds,
-    )
+    return error.reworded(error.message, error.errors)
 
 
 def no_key() -> PawlError:

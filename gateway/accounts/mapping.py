@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -152,12 +152,12 @@ def rotated_record(said: auth_service_pb2.RotateKeyResponse) -> dict[str, Any]:
 
 
 @contextmanager
-def as_unknown_key() -> Iterator[None]:
+def as_unknown(no_such: Callable[[], PawlError]) -> Iterator[None]:
     """Turn auth's not_found into the words for what is no id."""
     try:
         yield
     except PawlError as error:
-        raise no_such_key() if error.code == "not_found" else error from error
+        raise no_such() if error.code == "not_found" else error from error
 
 
 @contextmanager
@@ -166,13 +166,11 @@ def in_our_words() -> Iterator[None]:
     try:
         yield
     except PawlError as error:
-        errors = tuple(replace(e, field=_FIELDS.get(e.field, e.field)) for e in error.errors)
+        errors = [replace(e, field=_FIELDS.get(e.field, e.field)) for e in error.errors]
         message = error.message
         for theirs, ours in _FIELDS.items():
             message = message.replace(f"{theirs}:", f"{ours}:")
-        raise PawlError(
-            error.code, message, errors=errors, retry_after_seconds=error.retry_after_seconds
-        ) from error
+        raise error.reworded(message, errors) from error
 
 
 def _ids(members: Members, name: str) -> auth_pb2.IdAllowList | None:

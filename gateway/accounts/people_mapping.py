@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from gateway.answers import embedded, stamp
@@ -63,15 +61,6 @@ def user_number_of(text: str) -> int:
 def no_such_user() -> PawlError:
     """The same words for what is no number, is unknown or belongs to another tenant."""
     return PawlError("not_found", "there is no such user")
-
-
-@contextmanager
-def as_unknown_user() -> Iterator[None]:
-    """Turn auth's not_found into the words for what is no number."""
-    try:
-        yield
-    except PawlError as error:
-        raise no_such_user() if error.code == "not_found" else error from error
 
 
 def user_record(user: auth_pb2.User) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Path, Request, Response
 
 from gateway.accounts import people_mapping as mapping
 from gateway.accounts import people_schemas as schemas
-from gateway.accounts.mapping import in_our_words
+from gateway.accounts.mapping import as_unknown, in_our_words
 from gateway.accounts.routes import TENANT
-from gateway.answers import json_answer
+from gateway.answers import json_answer, page_answer
 from gateway.body import read_body
 from gateway.call import open_call
 from gateway.openapi import BODY_REFUSALS, CURSOR, LIMIT, REFUSALS, problem_response, reads
@@ -54,7 +54,7 @@ async def list_users(request: Request) -> Response:
     with caller_token(call.token), in_our_words():
         said = await call.clients.auth.ListUsers(asked)
     users = [mapping.user_record(user) for user in said.users]
-    return json_answer({"data": users, "next_cursor": said.next_page_token or None})
+    return page_answer(users, next_page_token=said.next_page_token)
 
 
 @router.patch(
@@ -71,7 +71,7 @@ async def update_user(request: Request, number: UserNumber) -> Response:
     call = await open_call(request)
     parse = partial(mapping.role_wanted, number=mapping.user_number_of(number))
     wanted = await read_body(request, parse)
-    with caller_token(call.token), mapping.as_unknown_user():
+    with caller_token(call.token), as_unknown(mapping.no_such_user):
         said = await call.clients.auth.UpdateUser(wanted)
     return json_answer(mapping.user_record(said.user))
 
@@ -86,7 +86,7 @@ async def remove_user(request: Request, number: UserNumber) -> Response:
     """For good, and their keys are revoked. The owner is 409. Needs users:write."""
     call = await open_call(request)
     asked = auth_service_pb2.RemoveUserRequest(number=mapping.user_number_of(number))
-    with caller_token(call.token), mapping.as_unknown_user():
+    with caller_token(call.token), as_unknown(mapping.no_such_user):
         said = await call.clients.auth.RemoveUser(asked)
     return json_answer(mapping.user_record(said.user) | {"keys_revoked": said.keys_revoked})
 
@@ -105,4 +105,4 @@ async def list_audit(request: Request) -> Response:
     with caller_token(call.token), in_our_words():
         said = await call.clients.auth.ListAudit(asked)
     entries = [mapping.audit_record(entry) for entry in said.entries]
-    return json_answer({"data": entries, "next_cursor": said.next_page_token or None})
+    return page_answer(entries, next_page_token=said.next_page_token)

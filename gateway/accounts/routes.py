@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from gateway.accounts import mapping, schemas
-from gateway.answers import json_answer
+from gateway.answers import json_answer, page_answer
 from gateway.body import read_body
 from gateway.call import open_call
 from gateway.openapi import BODY_REFUSALS, CURSOR, LIMIT, REFUSALS, query_parameter, reads
@@ -54,7 +54,7 @@ async def list_tenants(request: Request) -> Response:
     with caller_token(call.token), mapping.in_our_words():
         said = await call.clients.auth.ListTenants(asked)
     tenants = [mapping.tenant_record(tenant) for tenant in said.tenants]
-    return json_answer({"data": tenants, "next_cursor": said.next_page_token or None})
+    return page_answer(tenants, next_page_token=said.next_page_token)
 
 
 @router.get(
@@ -120,7 +120,7 @@ async def list_keys(request: Request) -> Response:
     with caller_token(call.token), mapping.in_our_words():
         said = await call.clients.auth.ListKeys(asked)
     keys = [mapping.key_record(key) for key in said.keys]
-    return json_answer({"data": keys, "next_cursor": said.next_page_token or None})
+    return page_answer(keys, next_page_token=said.next_page_token)
 
 
 @router.get(
@@ -133,7 +133,7 @@ async def get_key(request: Request, key_id: KeyId) -> Response:
     """Without its secret. Needs keys:read."""
     call = await open_call(request)
     asked = auth_service_pb2.GetKeyRequest(key_id=mapping.key_id_of(key_id))
-    with caller_token(call.token), mapping.as_unknown_key():
+    with caller_token(call.token), mapping.as_unknown(mapping.no_such_key):
         said = await call.clients.auth.GetKey(asked)
     return json_answer(mapping.key_record(said.key))
 
@@ -154,7 +154,7 @@ async def rotate_key(request: Request, key_id: KeyId) -> Response:
     call = await open_call(request)
     parse = partial(mapping.rotation_wanted, key_id=mapping.key_id_of(key_id))
     wanted = await read_optional_body(request, parse)
-    with caller_token(call.token), mapping.as_unknown_key():
+    with caller_token(call.token), mapping.as_unknown(mapping.no_such_key):
         said = await call.clients.auth.RotateKey(wanted)
     return json_answer(mapping.rotated_record(said), status=201)
 
@@ -169,6 +169,6 @@ async def revoke_key(request: Request, key_id: KeyId) -> Response:
     """For good, and refused everywhere within 5 s; again changes nothing. Needs keys:write."""
     call = await open_call(request)
     asked = auth_service_pb2.RevokeKeyRequest(key_id=mapping.key_id_of(key_id))
-    with caller_token(call.token), mapping.as_unknown_key():
+    with caller_token(call.token), mapping.as_unknown(mapping.no_such_key):
         said = await call.clients.auth.RevokeKey(asked)
     return json_answer(mapping.key_record(said.key))

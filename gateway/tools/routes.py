@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gateway.accounts.mapping import in_our_words
-from gateway.answers import embedded, json_answer, stamp
+from gateway.answers import embedded, page_answer, stamp
 from gateway.call import open_call
 from gateway.openapi import CURSOR, LIMIT, REFUSALS, reads
 from gateway.query import cursor_of, limit_of
@@ -38,7 +38,7 @@ async def list_tools(request: Request) -> Response:
     with caller_token(call.token), in_our_words():
         said = await call.clients.planner.ListTools(asked)
     tools = [tool_record(tool) for tool in said.tools]
-    return json_answer({"data": tools, "next_cursor": said.next_page_token or None})
+    return page_answer(tools, next_page_token=said.next_page_token)
 
 
 def tool_record(tool: planner_service_pb2.Tool) -> dict[str, Any]:

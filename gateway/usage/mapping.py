@@ -112,13 +112,11 @@ def in_our_words() -> Iterator[None]:
     try:
         yield
     except PawlError as error:
-        errors = tuple(replace(e, field=FIELDS.get(e.field, e.field)) for e in error.errors)
+        errors = [replace(e, field=FIELDS.get(e.field, e.field)) for e in error.errors]
         message = error.message
         for theirs, ours in FIELDS.items():
             message = message.replace(theirs, ours)
-        raise PawlError(
-            error.code, message, errors=errors, retry_after_seconds=error.retry_after_seconds
-        ) from error
+        raise error.reworded(message, errors) from error
 
 
 def _limit(limits: auth_pb2.TierLimits, name: str) -> float | None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIXES = ("pawl", "atx", "ra")
-MODES = ("live", "test")
+LIVE = "live"
+"""The mode of keys whose requests and tasks are metered."""
+MODES = (LIVE, "test")
 RANDOM_CHARS = 32
 CHECKSUM_CHARS = 6
 

@@ -6,6 +6,7 @@ failed (UPPER_SNAKE, a closed list); finer words travel as the free `reason` of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -129,6 +130,15 @@ class PawlError(Exception):
     def kind(self) -> ErrorKind:
         """The row of the table."""
         return ERRORS[self.code]
+
+    def reworded(self, message: str, errors: Iterable[FieldError]) -> PawlError:
+        """The same refusal in other words, for a caller who knows its fields by other names."""
+        return PawlError(
+            self.code,
+            message,
+            errors=tuple(errors),
+            retry_after_seconds=self.retry_after_seconds,
+        )
 
 
 def field_error(code: str, field: str, detail: str, *, fine: str | None = None) -> PawlError:

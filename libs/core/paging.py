@@ -6,8 +6,9 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from libs.core.canonical import canonical, read_canonical
 from libs.core.errors import PawlError, field_error
@@ -19,6 +20,7 @@ MAX_PAGE_SIZE = 200
 _TAG_BYTES = 12
 
 Keyset = tuple[str | int, ...]
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,16 @@ class Listing:
         """The token of a page whose last row has this keyset."""
         payload = canonical([VERSION, *keyset])
         return base64.urlsafe_b64encode(self._tag(payload) + payload).rstrip(b"=").decode()
+
+    def page(
+        self, found: Sequence[Row], *, count: int, keyset_of: Callable[[Row], Sequence[str | int]]
+    ) -> tuple[tuple[Row, ...], str]:
+        """The first `count` of the rows, and the token of the next page, empty after the last.
+
+        `found` holds one row more than a page where there is another page.
+        """
+        page = tuple(found[:count])
+        return page, self.token(keyset_of(page[-1])) if len(found) > count else ""
 
     def keyset(self, token: str, *, kinds: Sequence[type[str | int]]) -> Keyset:
         """The keyset of a token that `token` made, its members of these kinds.

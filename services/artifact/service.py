@@ -123,9 +123,10 @@ class Artifacts:
         found = await self._store.list_available(
             task_id, tenant_id=caller.tenant_id, after=after, count=count + 1
         )
-        page, more = found[:count], len(found) > count
-        token = listing.token((page[-1].place.step_index, page[-1].place.ordinal)) if more else ""
-        return ArtifactPage(artifacts=tuple(page), next_page_token=token)
+        page, token = listing.page(
+            found, count=count, keyset_of=lambda one: (one.place.step_index, one.place.ordinal)
+        )
+        return ArtifactPage(artifacts=page, next_page_token=token)
 
     async def _read(self, caller: Caller, artifact_id: UUID | None) -> Artifact | None:
         if artifact_id is None:

@@ -31,8 +31,6 @@ class Audit:
         tenant_id = await self._tenants.meant(caller, tenant)
         listing = Listing(name="audit", bound_to=(str(tenant_id),))
         before = names.row_number(listing, page_token) if page_token else names.HIGHEST_NUMBER
-        # One row more than asked says whether there is a next page.
         found = await self._store.list_audit(tenant_id=tenant_id, before=before, count=count + 1)
-        page = tuple(found[:count])
-        token = listing.token((page[-1].id,)) if len(found) > count else ""
+        page, token = listing.page(found, count=count, keyset_of=lambda line: (line.id,))
         return AuditPage(lines=page, next_page_token=token)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from libs.core.api_key import LIVE
 from libs.core.tiers import limits_of
 from services.auth.model import KeyHolder, Permits, PermitsAsked, PermitsReturned
-from services.auth.permits import LIVE, check_returned, permits_of
+from services.auth.permits import check_returned, permits_of
 from services.auth.store import AuthStore, PermitsWanted
 
 

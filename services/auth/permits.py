@@ -13,9 +13,6 @@ from services.auth.model import Permits, PermitsAsked, PermitsReturned, PermitsT
 MAX_PERMITS = 1_000_000
 MAX_RETURNS = 1_000
 
-LIVE = "live"
-"""The mode of keys whose requests are metered: they count against the month."""
-
 
 def permits_of(taken: PermitsTaken, limits: TierLimits) -> Permits:
     """What was granted, said with the limit that has least left; the one that lasts longer when

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -78,14 +79,15 @@ class Keys:
         if not holder.key.is_use_noted(now):
             await self._store.note_use(holder.key, now=now)
         taken = await self._granting.take(holder, permits)
-        caller = _caller(holder)
+        left = scopes.cut(holder.key.scopes, role=holder.role)
+        caller = _caller(holder, left)
         token, expires_at = self._tokens.issue(caller)
         return Authenticated(
             token=token,
             expires_at=datetime.fromtimestamp(expires_at, UTC),
             token_seconds=max(0.0, expires_at - self._clock.now().timestamp()),
             holder=holder,
-            scopes=scopes.cut(holder.key.scopes, role=holder.role),
+            scopes=left,
             limits=caller.limits,
             permits=taken,
         )
@@ -146,10 +148,8 @@ class Keys:
             if ended_at is None:
                 raise listing.refused()
             before = ended_at
-        # One row more than asked says whether there is a next page.
         found = await self._store.list_keys(tenant_id=tenant_id, before=before, count=count + 1)
-        page = tuple(found[:count])
-        token = listing.token((str(page[-1].id),)) if len(found) > count else ""
+        page, token = listing.page(found, count=count, keyset_of=lambda key: (str(key.id),))
         return KeyPage(keys=page, next_page_token=token)
 
     async def revoke(self, caller: Caller, key_id: str) -> ApiKey:
@@ -224,13 +224,13 @@ def _resolved(wanted: KeyWanted, *, user: User, caller: Caller) -> NewKey:
     )
 
 
-def _caller(holder: KeyHolder) -> Caller:
+def _caller(holder: KeyHolder, left: Collection[str]) -> Caller:
     key = holder.key
     return Caller(
         key_id=key.id,
         tenant_id=key.tenant_id,
         tier=holder.tier,
-        scopes=frozenset(scopes.cut(key.scopes, role=holder.role)),
+        scopes=frozenset(left),
         roles=frozenset({holder.role}),
         mode=key.mode,
         limits=limits_of(holder.tier),

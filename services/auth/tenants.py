@@ -99,10 +99,8 @@ class Tenants:
             after = str(_TENANTS.keyset(page_token, kinds=(str,))[0])
             if not names.is_tenant_name(after):
                 raise _TENANTS.refused()
-        # One row more than asked says whether there is a next page.
         found = await self._store.list_tenants(after=after, count=count + 1)
-        page = tuple(found[:count])
-        token = _TENANTS.token((page[-1].name,)) if len(found) > count else ""
+        page, token = _TENANTS.page(found, count=count, keyset_of=lambda tenant: (tenant.name,))
         return TenantPage(tenants=page, next_page_token=token)
 
     async def meant(self, caller: Caller, ref: str) -> UUID:

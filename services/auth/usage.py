@@ -7,13 +7,13 @@ from collections.abc import Set as AbstractSet
 from datetime import date, timedelta
 from uuid import UUID
 
+from libs.core.api_key import LIVE
 from services.auth.model import Amounts, DayUsage, TaskFact, Use
 from services.auth.times import day_of
 
 STEP_FINISHED = "step_finished"
 TRANSITION = "status_transition"
 FIRST_SEQ = 1
-LIVE = "live"
 _USED = frozenset({"tokens", "sandbox_ms", "cost_usd"})
 
 

@@ -75,10 +75,8 @@ class Users:
         tenant_id = await self._tenants.meant(caller, tenant)
         listing = Listing(name="users", bound_to=(str(tenant_id),))
         after = names.row_number(listing, page_token) if page_token else 0
-        # One row more than asked says whether there is a next page.
         found = await self._store.list_users(tenant_id=tenant_id, after=after, count=count + 1)
-        page = tuple(found[:count])
-        token = listing.token((page[-1].number,)) if len(found) > count else ""
+        page, token = listing.page(found, count=count, keyset_of=lambda user: (user.number,))
         return UserPage(users=page, next_page_token=token)
 
     async def set_role(self, caller: Caller, number: int, *, role: str) -> User:

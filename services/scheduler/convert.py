@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.core.api_key import MODES
 from libs.core.canonical import canonical_text, read_canonical
 from libs.core.comparison import Comparison, shown_values
 from libs.core.errors import PawlError, field_error
@@ -28,7 +29,7 @@ from libs.rpc.convert import (
 )
 from services.scheduler.batch_model import Batch
 from services.scheduler.batch_refusal import refusal
-from services.scheduler.list_model import MODES, ListRequest, TaskFilter
+from services.scheduler.list_model import ListRequest, TaskFilter
 from services.scheduler.model import (
     Agent,
     StepStatus,

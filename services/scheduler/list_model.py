@@ -9,8 +9,6 @@ from uuid import UUID
 from libs.core.lifecycle import TaskState
 from services.scheduler.model import StoredTask
 
-MODES = ("live", "test")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:

@@ -9,12 +9,12 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
+from libs.core.api_key import MODES
 from libs.db.engine import Pool
 from libs.db.fetch import fetch
 from libs.db.queries import load_queries
 from services.scheduler.list_model import (
     BEGINNING,
-    MODES,
     Place,
     TaskCounts,
     TaskFilter,

@@ -46,10 +46,7 @@ def in_this_dialect() -> Iterator[None]:
         if error.code == "not_found":
             raise no_such_task() from error
         message = _ENDED.sub(lambda word: _WORDS[word[0]], error.message)
-        retry = error.retry_after_seconds
-        raise PawlError(
-            error.code, message, errors=error.errors, retry_after_seconds=retry
-        ) from error
+        raise error.reworded(message, error.errors) from error
 
 
 def task_record(task: task_pb2.Task) -> dict[str, Any]:

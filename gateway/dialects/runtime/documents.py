@@ -20,6 +20,7 @@ from gateway.openapi import (
     event_stream,
     query_parameter,
 )
+from libs.core.api_key import MODES
 
 _UUID = {"type": "string", "format": "uuid"}
 _TIME = {"type": "string", "format": "date-time"}
@@ -44,7 +45,7 @@ LIST_QUERY = (
     query_parameter("agent_id", "Of this agent.", _UUID),
     query_parameter("replay_of_task_id", "Replays of this task.", _UUID),
     query_parameter(
-        "mode", "Submitted with a key of this mode.", {"type": "string", "enum": list(lists.MODES)}
+        "mode", "Submitted with a key of this mode.", {"type": "string", "enum": list(MODES)}
     ),
     LIMIT,
     CURSOR,

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.dialects.runtime.mapping import STATUSES, task_record
 from gateway.members import parse_instant
 from gateway.query import Query, cursor_of, limit_of
+from libs.core.api_key import MODES
 from libs.core.errors import PawlError, field_error
 from libs.core.ids import parse_id
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
@@ -24,7 +25,6 @@ PARAMETERS = (
     "cursor",
 )
 WORDS = tuple(dict.fromkeys(STATUSES.values()))
-MODES = ("live", "test")
 MAX_SHOWN = 64
 
 _LEFT_OUT = frozenset({"plan", "planner_note", "queue"})

@@ -249,12 +249,7 @@ def _renamed(error: PawlError) -> PawlError:
         name = _ROOT.sub(_here, one.field, count=1)
         message = message.replace(f"{one.field}:", f"{name}:") if name != one.field else message
         errors.append(replace(one, field=name))
-    return PawlError(
-        error.code,
-        message,
-        errors=tuple(errors),
-        retry_after_seconds=error.retry_after_seconds,
-    )
+    return error.reworded(message, errors)
 
 
 def _here(root: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias, cast
 
 from fastapi import APIRouter, Path, Request, Response
 
-from gateway.answers import JsonOut, json_answer, not_modified
+from gateway.answers import JsonOut, json_answer, not_modified, page_answer
 from gateway.body import read_body
 from gateway.call import Call, open_call
 from gateway.conditional import MATCH_HEADER, has_it, weak_etag
@@ -29,13 +29,12 @@ from gateway.openapi import IDEMPOTENCY_KEY, IF_NONE_MATCH, LAST_EVENT_ID, REFUS
 from gateway.optional_body import read_optional_body
 from gateway.polling import poll_headers
 from gateway.route import Route
-from gateway.submitting import submit
+from gateway.submitting import CALL_SECONDS, submit
 from gateway.tasks import TERMINAL, task_id_of
 from gateway.wait import Wait, wait_of
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
 from libs.rpc.client import caller_token
 
-CALL_SECONDS = 5.0
 BATCH_SECONDS = 20.0
 TRACE_SECONDS = 30.0
 MAX_SEQ = 2**31 - 1
@@ -134,7 +133,7 @@ async def list_tasks(request: Request) -> Response:
         said = await call.clients.scheduler.ListTasks(asked, timeout=CALL_SECONDS)
     version = call.gateway.version
     tasks = [lists.listed_record(task, version=version) for task in said.tasks]
-    return json_answer({"data": tasks, "next_cursor": said.next_page_token or None})
+    return page_answer(tasks, next_page_token=said.next_page_token)
 
 
 @router.get(
