@@ -64,6 +64,11 @@ class Ticket:
         """What the key may do."""
         return self._answer.scopes
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the token is not to be sent on any more."""
+        return not self._callers.lives(self._answer)
+
     async def renew(self) -> None:
         """Make sure that the token still lives, however long the request has taken to arrive.
 
@@ -150,13 +155,16 @@ class Callers:
         standing = answer.standing(left=key.permits.left, now=self._clock.monotonic())
         return Ticket(standing, answer, key, self)
 
+    def lives(self, answer: Answer) -> bool:
+        """Whether the token of an answer is still to be sent on."""
+        return self._clock.monotonic() < answer.usable_until
+
     async def living(self, key: _Key, answer: Answer) -> Answer:
         """The same answer, or the newest one when its token is about to end."""
-        now = self._clock.monotonic()
-        if now < answer.usable_until:
+        if self.lives(answer):
             return answer
         newest = key.permits.answer
-        if newest is not None and now < newest.usable_until:
+        if newest is not None and self.lives(newest):
             return newest
         return await self._wait(key, takes=False)
 

@@ -41,16 +41,50 @@ def last_event_id(request: Request, *, maximum: int) -> int | None:
     raise field_error("validation_failed", "Last-Event-ID", detail, fine="out_of_range")
 
 
-def watch(call: Call, request: scheduler_service_pb2.WatchEventsRequest) -> Answers:
-    """The scheduler's stream. It opens, with the caller's token, when its first answer is asked."""
-    stream = call.clients.scheduler.WatchEvents(request, timeout=NO_DEADLINE)
-    return cast("Answers", stream)
+class Following:
+    """A stream of the scheduler's events that outlives its tokens: the scheduler ends it with the
+    token that opened it, and for a living key it is taken up after what came last.
+    """
 
+    def __init__(self, call: Call, wanted: scheduler_service_pb2.WatchEventsRequest) -> None:
+        self._call = call
+        self._wanted = wanted
+        self._answers = self._open()
 
-async def opened(call: Call, stream: Answers) -> scheduler_service_pb2.WatchEventsResponse:
-    """The first answer of a stream that answers at once; PawlError when it refuses."""
-    with caller_token(call.token):
-        return await anext(stream)
+    async def next(self) -> scheduler_service_pb2.WatchEventsResponse | None:
+        """The next answer; None when the scheduler has ended the stream.
+
+        PawlError when it refuses or breaks off, unauthenticated once the key lives no more.
+        """
+        ticket = self._call.admitted.ticket
+        while True:
+            with caller_token(self._call.token):
+                answer = await anext(self._answers, None)
+            if answer is not None:
+                self._note(answer)
+                return answer
+            if not ticket.has_ended:
+                return None
+            await ticket.renew()
+            self._answers = self._open()
+
+    async def close(self) -> None:
+        """End the stream."""
+        await self._answers.aclose()
+
+    def _open(self) -> Answers:
+        # It opens, with the token of that moment, when its first answer is asked for.
+        stream = self._call.clients.scheduler.WatchEvents(self._wanted, timeout=NO_DEADLINE)
+        return cast("Answers", stream)
+
+    def _note(self, answer: scheduler_service_pb2.WatchEventsResponse) -> None:
+        wanted = self._wanted
+        if wanted.HasField("task_id"):
+            wanted.after_seq = answer.events[-1].seq
+        elif answer.events:
+            wanted.after_position = answer.events[-1].position
+        else:
+            wanted.after_position = answer.position
 
 
 def _never(_event: task_pb2.TaskEvent) -> bool:
@@ -70,36 +104,27 @@ def event_stream(request: Request, frames: AsyncGenerator[ServerSentEvent, None]
 
 
 async def frames_of(
-    call: Call,
-    stream: Answers,
+    following: Following,
     *,
     as_frame: Frame,
     is_last: IsLast = _never,
-    first: scheduler_service_pb2.WatchEventsResponse | None = None,
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """The stream's events, until the last one or until the scheduler ends the stream.
 
     A stream that breaks off ends the answer: the client comes back with Last-Event-ID.
     """
     yield ServerSentEvent(comment="open", retry=RECONNECT_MS)
-    with caller_token(call.token):
-        pending = asyncio.ensure_future(_next(stream, first))
+    pending = asyncio.ensure_future(following.next())
     try:
         while (answer := await pending) is not None:
             for event in answer.events:
                 yield as_frame(event)
                 if is_last(event):
                     return
-            pending = asyncio.ensure_future(_next(stream))
+            pending = asyncio.ensure_future(following.next())
     except PawlError as error:
         log.info("event stream ended early", code=error.code)
     finally:
         pending.cancel()
         await asyncio.gather(pending, return_exceptions=True)
-        await stream.aclose()
-
-
-async def _next(
-    stream: Answers, first: scheduler_service_pb2.WatchEventsResponse | None = None
-) -> scheduler_service_pb2.WatchEventsResponse | None:
-    return await anext(stream, None) if first is None else first
+        await following.close()

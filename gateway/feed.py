@@ -9,7 +9,7 @@ from gateway import openapi
 from gateway.call import open_call
 from gateway.dialects.runtime.mapping import STATES
 from gateway.dialects.runtime.trace import event_record
-from gateway.events import event_stream, frame, frames_of, last_event_id, opened, watch
+from gateway.events import Following, event_stream, frame, frames_of, last_event_id
 from gateway.route import Route
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
 
@@ -40,9 +40,11 @@ async def follow_events(request: Request) -> Response:
     """Server-Sent Events; `id` is the event's position in the tenant's stream."""
     call = await open_call(request)
     after = last_event_id(request, maximum=MAX_POSITION)
-    stream = watch(call, scheduler_service_pb2.WatchEventsRequest(after_position=after))
-    first = await opened(call, stream)
-    return event_stream(request, frames_of(call, stream, as_frame=feed_frame, first=first))
+    wanted = scheduler_service_pb2.WatchEventsRequest(after_position=after)
+    following = Following(call, wanted)
+    # The first answer has no events: the stream stands.
+    await following.next()
+    return event_stream(request, frames_of(following, as_frame=feed_frame))
 
 
 def feed_frame(event: task_pb2.TaskEvent) -> ServerSentEvent:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from gateway.call import Call
+from gateway.looking import CALL_SECONDS, look, still_lives
 from gateway.tasks import TERMINAL
 from libs.core.errors import PawlError
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
 from libs.process.logs import get_logger
 from libs.rpc.client import caller_token
 
-CALL_SECONDS = 5.0
 READ = "tasks:read"
 
 Submitted = scheduler_service_pb2.SubmitTaskResponse
@@ -32,6 +32,7 @@ async def submit(call: Call, asked: scheduler_service_pb2.SubmitTaskRequest) -> 
         said: Submitted = await call.clients.scheduler.SubmitTask(asked, timeout=timeout)
     del asked
     if not waits_apart or said.task.state in TERMINAL:
+        await still_lives(call)
         return said
     said = _without_body(said)
     call.admitted.let_body_go()
@@ -40,15 +41,14 @@ async def submit(call: Call, asked: scheduler_service_pb2.SubmitTaskRequest) -> 
 
 async def _wait(call: Call, task: task_pb2.Task, wait: float) -> task_pb2.Task:
     """The task as it stands after the wait; as it was stored when that cannot be asked."""
-    request = scheduler_service_pb2.GetTaskRequest(task_id=task.id, wait_seconds=wait)
     try:
-        with caller_token(call.token):
-            said = await call.clients.scheduler.GetTask(request, timeout=wait + CALL_SECONDS)
+        return await look(call, task.id, wait_seconds=wait)
     except PawlError as error:
+        if error.code == "unauthenticated":
+            raise
         # It was accepted: that is the answer, whatever becomes of the wait.
         log.info("waiting for a stored task failed", task_id=task.id, code=error.code)
         return task
-    return said.task
 
 
 def _without_body(said: Submitted) -> Submitted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -19,7 +20,6 @@ from libs.core.ids import new_id
 from libs.core.tiers import TIERS
 from libs.pb.pawl.auth.v1 import auth_pb2, auth_service_pb2, auth_service_pb2_grpc
 from libs.pb.pawl.plan.v1 import plan_pb2
-from libs.pb.pawl.planner.v1 import planner_service_pb2, planner_service_pb2_grpc
 from libs.pb.pawl.scheduler.v1 import (
     scheduler_service_pb2,
     scheduler_service_pb2_grpc,
@@ -224,36 +224,6 @@ class FakeAuth(AccountAnswers, auth_service_pb2_grpc.AuthServiceServicer):
         return auth_service_pb2.ListUsageResponse(days=self.days)
 
 
-@dataclass
-class FakePlanner(planner_service_pb2_grpc.PlannerServiceServicer):
-    """Lists one tool."""
-
-    requests: list[Any] = field(default_factory=list)
-
-    async def ListTools(
-        self, request: planner_service_pb2.ListToolsRequest, _context: object
-    ) -> planner_service_pb2.ListToolsResponse:
-        self.requests.append(request)
-        spec = plan_pb2.ToolSpec(
-            name="math",
-            version="1.0.0",
-            description="Counts.",
-            input_schema_json='{"type":"object"}',
-            output_schema_json='{"maximum":1e+21}',
-            effects=["pure"],
-            digest="d" * 64,
-            examples=[
-                plan_pb2.ToolExample(
-                    title="Much", input_json='{"n":1e+21}', output_json='{"m":1.0}'
-                ),
-                plan_pb2.ToolExample(title="Nothing", input_json="{}", failure_code="INPUT_SCHEMA"),
-                plan_pb2.ToolExample(title="Anything", input_json="{}"),
-            ],
-        )
-        tool = planner_service_pb2.Tool(spec=spec, available=True, registered_at=at(0))
-        return planner_service_pb2.ListToolsResponse(tools=[tool])
-
-
 def _set_event() -> asyncio.Event:
     event = asyncio.Event()
     event.set()
@@ -273,6 +243,8 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     refusal: Exception | None = None
     events: asyncio.Queue[list[task_pb2.TaskEvent] | None] = field(default_factory=asyncio.Queue)
     watching: int = 0
+    position: int = 0
+    kept: asyncio.Event = field(default_factory=asyncio.Event)
     open: asyncio.Event = field(default_factory=_set_event)
 
     def forget(self) -> None:
@@ -284,6 +256,7 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     def keep(self, task: task_pb2.Task) -> str:
         """Let GetTask find `task`; returns its id."""
         self.tasks[task.id] = task
+        self.kept.set()
         return task.id
 
     async def SubmitTask(
@@ -332,6 +305,11 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         self, request: scheduler_service_pb2.GetTaskRequest, _context: object
     ) -> scheduler_service_pb2.GetTaskResponse:
         self._note(request)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(request.wait_seconds, _token_lives())):
+                while self._known(request.task_id).state not in ENDED:
+                    self.kept.clear()
+                    await self.kept.wait()
         return scheduler_service_pb2.GetTaskResponse(task=self._known(request.task_id))
 
     async def CancelTask(
@@ -361,11 +339,20 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         self.watching += 1
         try:
             if not request.HasField("task_id"):
-                yield scheduler_service_pb2.WatchEventsResponse()
-            while (events := await self.events.get()) is not None:
+                yield scheduler_service_pb2.WatchEventsResponse(position=self.position)
+            while (events := await self._next_events()) is not None:
                 yield scheduler_service_pb2.WatchEventsResponse(events=events)
+            if not request.HasField("task_id"):
+                yield scheduler_service_pb2.WatchEventsResponse(position=self.position)
         finally:
             self.watching -= 1
+
+    async def _next_events(self) -> list[task_pb2.TaskEvent] | None:
+        """None: a test has ended the streams, or the token has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_token_lives()):
+                return await self.events.get()
+        return None
 
     async def RepublishEvents(
         self, request: scheduler_service_pb2.RepublishEventsRequest, _context: object
@@ -384,6 +371,10 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         if task_id not in self.tasks:
             raise PawlError("not_found", f"there is no task {task_id}")
         return self.tasks[task_id]
+
+
+def _token_lives() -> float:
+    return max(0.0, current_caller().expires_at - time.time())
 
 
 def _api_key() -> auth_pb2.ApiKey:

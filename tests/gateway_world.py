@@ -24,7 +24,8 @@ from libs.pb.pawl.planner.v1 import planner_service_pb2_grpc
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2_grpc
 from libs.rpc.server import RpcServer
 from libs.rpc.tokens import CallerTokens, KeyRing, ServiceTokens, TokenVerifier
-from tests.gateway_fakes import FakeAuth, FakePlanner, FakeScheduler
+from tests.gateway_fakes import FakeAuth, FakeScheduler
+from tests.gateway_planner_fake import FakePlanner
 
 VERSION = "pawl-test"
 NAMES = {

@@ -158,7 +158,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
         listing=ListService(ListStore(outside.pool)),
         replaying=ReplayService(service, store=tasks, planner=planner),
         cancelling=CancelService(tasks, signals=signals, clock=clock),
-        watching=WatchService(tasks, tail=tail, signals=signals),
+        watching=WatchService(tasks, tail=tail, signals=signals, clock=clock),
         republishing=Republishing(tasks, bus=outside.bus, signals=signals),
     )
     servicer = SchedulerServicer(use_cases)

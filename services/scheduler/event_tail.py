@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from uuid import UUID
 
 from libs.bus.postgres import CHANNEL
@@ -21,6 +23,14 @@ MOST_UNREAD = 10_000
 LOOK_SECONDS = 15.0
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """Events of a tenant, all of them up to `position`."""
+
+    events: list[StoredEvent]
+    position: int
 
 
 class _Follower:
@@ -53,8 +63,16 @@ class _Follower:
 class EventTail:
     """Reads the feed's end while somebody follows; `run` must be running."""
 
-    def __init__(self, feed: Feed, *, wakeups: Wakeups, signals: Signals) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        wakeups: Wakeups,
+        signals: Signals,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._feed = feed
+        self._monotonic = monotonic
         self._wakeups = wakeups
         self._signals = signals
         self._followers: set[_Follower] = set()
@@ -63,9 +81,10 @@ class EventTail:
         self._flag = Wakeup()
 
     async def follow(
-        self, tenant_id: UUID, *, after_position: int | None
-    ) -> AsyncIterator[list[StoredEvent]]:
-        """Events of a tenant after a position, or only new ones; first an empty list.
+        self, tenant_id: UUID, *, after_position: int | None, until: float
+    ) -> AsyncIterator[Followed]:
+        """Events of a tenant after a position, or only new ones, until a monotonic time; first
+        none, and where the stream begins.
 
         PawlError unavailable for a reader that falls too far behind, and when the process stops.
         """
@@ -75,17 +94,20 @@ class EventTail:
             after = after_position
             if after is None:
                 after = await self._feed.last_position()
-            yield []
-            async for events in self._backlog(tenant_id, after=after, up_to=joined):
-                yield events
-            while True:
+            yield Followed(events=[], position=after)
+            async for fed in self._backlog(tenant_id, after=after, up_to=joined):
+                yield fed
+                if self._monotonic() >= until:
+                    return
+            while (left := until - self._monotonic()) > 0:
                 follower.news.clear()
+                # What was handed out so far is taken in the same instant.
+                position = max(after, joined, self._position)
                 events = [e for e in follower.take() if (e.position or 0) > after]
-                if events:
-                    yield events
-                    continue
-                self._signals.check_open()
-                await follower.news.wait(LOOK_SECONDS)
+                yield Followed(events=events, position=position)
+                if not events:
+                    self._signals.check_open()
+                    await follower.news.wait(min(LOOK_SECONDS, left))
         finally:
             self._followers.discard(follower)
 
@@ -146,9 +168,7 @@ class EventTail:
             if follower.tenant_id == fed.tenant_id:
                 follower.put(fed.event)
 
-    async def _backlog(
-        self, tenant_id: UUID, *, after: int, up_to: int
-    ) -> AsyncIterator[list[StoredEvent]]:
+    async def _backlog(self, tenant_id: UUID, *, after: int, up_to: int) -> AsyncIterator[Followed]:
         while after < up_to:
             fed = await self._feed.read(after, PAGE)
             if not fed:
@@ -159,5 +179,4 @@ class EventTail:
                 for one in fed
                 if one.event is not None and one.tenant_id == tenant_id and one.position <= up_to
             ]
-            if events:
-                yield events
+            yield Followed(events=events, position=after)

@@ -118,9 +118,10 @@ class SchedulerServicer(service_grpc.SchedulerServiceServicer):
             answers = self._watching.tenant_events(caller, after_position=after_position)
         else:
             answers = self._watching.task_events(caller, task_id, after_seq=after_seq)
-        async for events in answers:
+        async for watched in answers:
             yield service_pb.WatchEventsResponse(
-                events=[convert.event_to_proto(event) for event in events]
+                events=[convert.event_to_proto(event) for event in watched.events],
+                position=watched.position,
             )
 
     async def RepublishEvents(  # noqa: D102 - named and described by the proto

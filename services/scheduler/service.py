@@ -143,12 +143,13 @@ class TaskService:
 
     async def get(self, caller: Caller, task_id: UUID, *, wait_seconds: float) -> StoredTask:
         """The task as it stands, or as it stands when it has ended or the time is up (at most 25
-        s).
+        s), or the caller's token ends.
         """
         require_scope(caller, READ)
         check_wait(wait_seconds)
+        lives = caller.expires_at - self._clock.now().timestamp()
         with self._signals.ended.flag(task_id) as flag:
-            return await self._until_ended(caller, task_id, flag, wait_seconds)
+            return await self._until_ended(caller, task_id, flag, min(wait_seconds, lives))
 
     async def waiting(self, task: StoredTask) -> Waiting | None:
         """Why a task waits; None when it does not."""

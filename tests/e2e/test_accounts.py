@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,34 @@ async def test_no_request_is_accepted_5_s_after_its_key_was_revoked(stack: Stack
     late = {status for sent, status in answers if sent > revoked + EFFECTIVE_SECONDS}
     assert before == {200}
     assert late == {401}
+
+
+async def test_what_is_open_when_a_key_is_revoked_ends_within_5_s(stack: Stack) -> None:
+    """A stream of another key of the tenant, opened at the same time, goes on."""
+    tenant = Tenant(stack)
+    made, _ = tenant.key(tenant.owner)
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    task_id = tenant.owner.post(EXECUTE, CHAIN | {"scheduled_at": later})["task_id"]
+
+    async def read(path: str, secret: str) -> str:
+        headers = {"Authorization": f"Bearer {secret}"}
+        async with httpx2.AsyncClient(base_url=stack.server.url, trust_env=False) as http:
+            return (await http.get(path, headers=headers, timeout=30)).text
+
+    paths = ["/v1/events", f"/api/v1/tasks/{task_id}/events", f"/api/v1/tasks/{task_id}?wait=25"]
+    others = asyncio.create_task(read(paths[1], tenant.secrets[0]))
+    open_ones = [asyncio.create_task(read(path, made["key"])) for path in paths]
+    await asyncio.sleep(EFFECTIVE_SECONDS + 1)
+    assert not any(one.done() for one in open_ones)
+
+    await asyncio.to_thread(tenant.owner.delete, f"/v1/keys/{made['id']}")
+    async with asyncio.timeout(EFFECTIVE_SECONDS):
+        answers = await asyncio.gather(*open_ones)
+
+    assert json.loads(answers[-1])["code"] == "unauthenticated"
+    assert not others.done()
+    await asyncio.to_thread(tenant.owner.post, f"/v1/tasks/{task_id}/cancel", {})
+    assert "id: 4" in await others
 
 
 async def test_rotation_has_no_moment_without_a_good_key(stack: Stack) -> None:

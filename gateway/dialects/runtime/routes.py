@@ -23,13 +23,14 @@ from gateway.dialects.runtime.documents import (
     LOOKED_AT,
     STREAMED,
 )
-from gateway.events import event_stream, frames_of, last_event_id, watch
+from gateway.events import Following, event_stream, frames_of, last_event_id
 from gateway.idempotency import HEADER, REPLAYED_HEADER, parse_key
+from gateway.looking import CALL_SECONDS, look, still_lives
 from gateway.openapi import IDEMPOTENCY_KEY, IF_NONE_MATCH, LAST_EVENT_ID, REFUSALS, reads
 from gateway.optional_body import read_optional_body
 from gateway.polling import poll_headers
 from gateway.route import Route
-from gateway.submitting import CALL_SECONDS, submit
+from gateway.submitting import submit
 from gateway.tasks import TERMINAL, task_id_of
 from gateway.wait import Wait, wait_of
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
@@ -112,6 +113,7 @@ async def replay_task(request: Request, task_id: TaskId) -> Response:
     asked = await read_optional_body(request, parse)
     with caller_token(call.token), mapping.in_this_dialect():
         said = await call.clients.scheduler.ReplayTask(asked, timeout=wait.seconds + CALL_SECONDS)
+    await still_lives(call)
     return _accepted(call, said, wait=wait)
 
 
@@ -150,13 +152,12 @@ async def get_task(request: Request, task_id: TaskId) -> Response:
     call = await open_call(request, query=("wait",))
     wait = wait_of(request, call.query)
     known = task_id_of(task_id)
-    asked = scheduler_service_pb2.GetTaskRequest(task_id=known, wait_seconds=wait.seconds)
-    with caller_token(call.token), mapping.in_this_dialect():
-        said = await call.clients.scheduler.GetTask(asked, timeout=wait.seconds + CALL_SECONDS)
-    look = _Look(request, call, said.task, kind="task", wait=wait)
-    if look.is_known:
-        return look.not_modified()
-    return look.answer(mapping.task_record(said.task, version=call.gateway.version))
+    with mapping.in_this_dialect():
+        task = await look(call, known, wait_seconds=wait.seconds)
+    looked = _Look(request, call, task, kind="task", wait=wait)
+    if looked.is_known:
+        return looked.not_modified()
+    return looked.answer(mapping.task_record(task, version=call.gateway.version))
 
 
 @router.get(
@@ -174,11 +175,11 @@ async def get_task_trace(request: Request, task_id: TaskId) -> Response:
         answers = call.clients.scheduler.GetTrace(asked, timeout=TRACE_SECONDS)
         async with aclosing(cast("AsyncGenerator[Traced, None]", answers)) as pages:
             first = (await anext(pages)).page
-            look = _Look(request, call, first.head.task, kind="trace")
-            if look.is_known:
-                return look.not_modified()
+            looked = _Look(request, call, first.head.task, kind="trace")
+            if looked.is_known:
+                return looked.not_modified()
             record = trace.collected([first, *[said.page async for said in pages]])
-    return look.answer(trace.trace_record(record, version=call.gateway.version))
+    return looked.answer(trace.trace_record(record, version=call.gateway.version))
 
 
 @router.get(
@@ -193,16 +194,15 @@ async def follow_task(request: Request, task_id: TaskId) -> Response:
     call = await open_call(request)
     known = task_id_of(task_id)
     after = last_event_id(request, maximum=MAX_SEQ) or 0
-    with caller_token(call.token), mapping.in_this_dialect():
-        asked = scheduler_service_pb2.GetTaskRequest(task_id=known)
-        task = (await call.clients.scheduler.GetTask(asked)).task
+    with mapping.in_this_dialect():
+        task = await look(call, known, wait_seconds=0)
     if task.state in TERMINAL and after >= task.seq:
         return Response(status_code=204)
     wanted = scheduler_service_pb2.WatchEventsRequest(task_id=known, after_seq=after)
-    stream = watch(call, wanted)
-    return event_stream(
-        request, frames_of(call, stream, as_frame=streams.task_frame, is_last=streams.is_last)
+    frames = frames_of(
+        Following(call, wanted), as_frame=streams.task_frame, is_last=streams.is_last
     )
+    return event_stream(request, frames)
 
 
 class _Look:

@@ -420,7 +420,9 @@ class GetTaskRequest(_message.Message):
     task_id: _builtins.str
     """Required. The task's id, a UUID."""
     wait_seconds: _builtins.float
-    """Optional. Wait up to so many seconds for the terminal state, 0 to 25. Unset: answer at once."""
+    """Optional. Wait up to so many seconds for the terminal state, 0 to 25. Unset: answer at once. The wait ends with the caller token: ask again
+    with a new one.
+    """
     def __init__(
         self,
         *,
@@ -595,20 +597,28 @@ class WatchEventsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """Set without events, in a stream of every task of the tenant: what comes after this position was not sent yet. In the first answer, which
+    says that the stream stands, and in the last before it ends with the caller's token.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.TaskEvent]:
-        """At least one, except in the first answer of a tenant-wide stream, which says that the stream stands."""
+        """At least one, except where position is set."""
 
     def __init__(
         self,
         *,
         events: _abc.Iterable[_task_pb2.TaskEvent] | None = ...,
+        position: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "events", b"events", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
 
 Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
 

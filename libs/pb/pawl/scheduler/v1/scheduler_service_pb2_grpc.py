@@ -183,7 +183,8 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Follow events: of one task until it ends, or of all tasks that the key may see without end.
+        """Follow events: of one task until it ends, or of all tasks that the key may see without end. A stream ends, well, with the caller token that
+        it was opened with: go on with a new one after what was sent last.
 
         Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
         (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).

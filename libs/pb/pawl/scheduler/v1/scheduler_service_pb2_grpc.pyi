@@ -91,7 +91,8 @@ class SchedulerServiceStub:
     Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchEventsRequest, _scheduler_service_pb2.WatchEventsResponse]
-    """Follow events: of one task until it ends, or of all tasks that the key may see without end.
+    """Follow events: of one task until it ends, or of all tasks that the key may see without end. A stream ends, well, with the caller token that
+    it was opened with: go on with a new one after what was sent last.
 
     Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
     (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
@@ -168,7 +169,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     Errors: NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED (insufficient_scope: tasks:read).
     """
     WatchEvents: _aio.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchEventsRequest, _scheduler_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """Follow events: of one task until it ends, or of all tasks that the key may see without end.
+    """Follow events: of one task until it ends, or of all tasks that the key may see without end. A stream ends, well, with the caller token that
+    it was opened with: go on with a new one after what was sent last.
 
     Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
     (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).
@@ -296,7 +298,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_service_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_scheduler_service_pb2.WatchEventsResponse]]:
-        """Follow events: of one task until it ends, or of all tasks that the key may see without end.
+        """Follow events: of one task until it ends, or of all tasks that the key may see without end. A stream ends, well, with the caller token that
+        it was opened with: go on with a new one after what was sent last.
 
         Errors: NOT_FOUND, INVALID_ARGUMENT (validation_failed), UNAUTHENTICATED, PERMISSION_DENIED
         (insufficient_scope: tasks:read), UNAVAILABLE (the reader is too slow, or the scheduler stops).

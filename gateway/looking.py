@@ -1,0 +1,48 @@
+"""Looks at a task, and waits for its end for as long as the caller's key lives."""
+
+from __future__ import annotations
+
+from gateway.call import Call
+from gateway.tasks import TERMINAL
+from libs.core.errors import PawlError
+from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
+from libs.process.logs import get_logger
+from libs.rpc.client import caller_token
+
+CALL_SECONDS = 5.0
+
+log = get_logger(__name__)
+
+
+async def look(call: Call, task_id: str, *, wait_seconds: float) -> task_pb2.Task:
+    """The task as it stands, or as soon as it has ended, after the wait at the latest.
+
+    The scheduler ends a wait with the token; it goes on with a new one. PawlError: what the
+    scheduler refuses, and unauthenticated once the key lives no more.
+    """
+    clock = call.gateway.clock
+    end = clock.monotonic() + wait_seconds
+    left = wait_seconds
+    while True:
+        asked = scheduler_service_pb2.GetTaskRequest(task_id=task_id, wait_seconds=left)
+        with caller_token(call.token):
+            said = await call.clients.scheduler.GetTask(asked, timeout=left + CALL_SECONDS)
+        left = end - clock.monotonic()
+        ticket = call.admitted.ticket
+        if said.task.state in TERMINAL or left <= 0 or not ticket.has_ended:
+            return said.task
+        await ticket.renew()
+
+
+async def still_lives(call: Call) -> None:
+    """After a wait for one's own task: PawlError unauthenticated when the key lives no more.
+
+    When that cannot be asked, the answer is not withheld: the task is stored, and it is the
+    caller's own.
+    """
+    try:
+        await call.admitted.ticket.renew()
+    except PawlError as error:
+        if error.code == "unauthenticated":
+            raise
+        log.info("whether a key still lives could not be asked", code=error.code)
