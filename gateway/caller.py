@@ -185,20 +185,20 @@ class Callers:
         now = self._clock.monotonic()
         counts: Counter[tuple[str, str]] = Counter()
         for key in tuple(self._holding):
-            permits, answer = key.permits, key.permits.answer
+            permits = key.permits
             if everything:
                 permits.good_until = now
             permits.lapse(now)
             if permits.left == 0:
                 self._holding.discard(key)
-                if permits.lapsed and answer is not None:
-                    counts[answer.tenant_id, answer.mode] += permits.lapsed
-                    permits.lapsed = 0
+                counts[permits.owner] += permits.lapsed
+                permits.lapsed = 0
         if not self._holding:
             self._held.clear()
         returned = [
             auth_service_pb2.TenantPermits(tenant_id=t, mode=m, count=min(n, MAX_WANTED))
             for (t, m), n in counts.items()
+            if n
         ]
         for begin in range(0, len(returned), MAX_RETURNS):
             request = auth_service_pb2.ReturnPermitsRequest(
@@ -267,10 +267,11 @@ class Callers:
         try:
             said = await self._auth.Authenticate(request, timeout=self._patience(permits, began))
         except PawlError as error:
-            self._refuse(key, error)
+            self._refuse(key, error, unused=returned)
             return
         if said.token_seconds <= BRIEF_SECONDS:
-            self._end(key)
+            permits.owner = said.tenant_id, said.mode
+            self._end(key, unused=said.permits.granted)
             return
         answer = self._answer(said, began)
         permits.grant(answer, granted=said.permits.granted, wanted=wanted)
@@ -317,15 +318,13 @@ class Callers:
             else:
                 break
             key.waiting.popleft()
-        if permits.left:
-            self._holding.add(key)
-            self._held.set()
+        self._hold(key)
 
-    def _refuse(self, key: _Key, error: PawlError) -> None:
+    def _refuse(self, key: _Key, error: PawlError, *, unused: int) -> None:
         """What auth's refusal means for those who wait, or that it could not be asked."""
         now = self._clock.monotonic()
         if error.code == "unauthenticated":
-            self._end(key)
+            self._end(key, unused=unused)
             return
         while error.code in _OUTAGES and (one := key.first()) is not None and one.takes:
             answer = key.permits.take_on_credit(now)
@@ -335,10 +334,17 @@ class Callers:
             key.waiting.popleft()
         _fail_all(key, lambda: auth_is_away(error))
 
-    def _end(self, key: _Key) -> None:
-        """The key lives no more."""
-        key.permits.refuse(self._clock.monotonic())
+    def _end(self, key: _Key, *, unused: int) -> None:
+        """The key lives no more; its permits are given back."""
+        key.permits.refuse(self._clock.monotonic(), unused=unused)
+        self._hold(key)
         _fail_all(key, no_key)
+
+    def _hold(self, key: _Key) -> None:
+        """Note a key with permits that may have to be given back."""
+        if key.permits.left or key.permits.lapsed:
+            self._holding.add(key)
+            self._held.set()
 
     def _remember(self, remembered: bytes, key: _Key) -> None:
         if remembered in self._keys:

@@ -81,9 +81,12 @@ class Answer:
 
 @dataclass(slots=True)
 class KeyPermits:
-    """What of a key's permits is here. `owed`: passed on while auth was away, not yet debited."""
+    """What of a key's permits is here. `owed`: passed on while auth was away, not yet debited.
+    `owner`: the tenant's id and the mode that they were debited to.
+    """
 
     answer: Answer | None = None
+    owner: tuple[str, str] = ("", "")
     left: int = 0
     lapsed: int = 0
     owed: int = 0
@@ -129,14 +132,19 @@ class KeyPermits:
     def grant(self, answer: Answer, *, granted: int, wanted: int) -> None:
         """Take up an answer to `ask`: what is owed comes off first."""
         self.answer = answer
+        self.owner = answer.tenant_id, answer.mode
         self.left += max(0, granted - self.owed)
         self.owed = 0
         self.is_short = granted < wanted
         self.good_until = min(answer.received_at + GOOD_SECONDS, answer.usable_until)
 
-    def refuse(self, now: float) -> None:
-        """Take up that the key is no living one."""
+    def refuse(self, now: float, *, unused: int) -> None:
+        """Take up that the key is no living one. Its permits go back, with so many that were just
+        granted or could not be given back.
+        """
         self.answer = None
+        self.lapsed += self.left + unused
+        self.left = 0
         self.owed = 0
         self.good_until = now + GOOD_SECONDS
 

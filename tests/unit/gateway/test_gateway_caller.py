@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.caller import Callers, Ticket
+from gateway.caller import BRIEF_SECONDS, Callers, Ticket
 from gateway.refusals import Limited
 from libs.core.api_key import ALPHABET, make_key
 from libs.core.errors import PawlError
@@ -376,6 +376,35 @@ async def test_a_revoked_key_is_refused_at_the_next_question(clock: StillClock) 
     assert error.code == "unauthenticated"
     # Its token would still live: it is not used again.
     assert later.code == "unavailable"
+
+
+async def test_permits_of_a_key_that_was_revoked_go_back(clock: StillClock) -> None:
+    auth = Auth(clock)
+    callers = callers_of(auth, clock)
+    await admit_all(callers, 10)
+    clock.seconds += 0.5
+    await callers.admit(header())
+    granted = sum(wanted for wanted, _ in auth.asked)
+    clock.seconds += 1.5
+    auth.refusal = PawlError("unauthenticated", "the API key is not valid")
+    await refused(callers)
+
+    auth.refusal = None
+    await callers.give_back()
+    await callers.give_back()
+
+    assert granted > 11
+    assert auth.returned == [("tenant", "live", granted - 11)]
+
+
+async def test_permits_of_a_key_that_ends_while_it_is_asked_for_go_back(clock: StillClock) -> None:
+    auth = Auth(clock, seconds=BRIEF_SECONDS)
+    callers = callers_of(auth, clock)
+    await refused(callers)
+
+    await callers.give_back()
+
+    assert auth.returned == [("tenant", "live", 1)]
 
 
 async def test_an_outage_is_not_remembered(clock: StillClock) -> None:
