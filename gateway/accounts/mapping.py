@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from gateway.answers import stamp
 from gateway.members import Members
 from gateway.query import Query, cursor_of, limit_of
+from gateway.wording import reworded
 from libs.core.canonical import Json
 from libs.core.errors import PawlError
 from libs.core.ids import parse_id
@@ -160,17 +160,9 @@ def as_unknown(no_such: Callable[[], PawlError]) -> Iterator[None]:
         raise no_such() if error.code == "not_found" else error from error
 
 
-@contextmanager
-def in_our_words() -> Iterator[None]:
+def in_our_words() -> AbstractContextManager[None]:
     """Turn auth's refusal into the API's names of fields."""
-    try:
-        yield
-    except PawlError as error:
-        errors = [replace(e, field=_FIELDS.get(e.field, e.field)) for e in error.errors]
-        message = error.message
-        for theirs, ours in _FIELDS.items():
-            message = message.replace(f"{theirs}:", f"{ours}:")
-        raise error.reworded(message, errors) from error
+    return reworded(_FIELDS)
 
 
 def _ids(members: Members, name: str) -> auth_pb2.IdAllowList | None:

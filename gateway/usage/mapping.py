@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 from gateway.answers import rfc3339
-from libs.core.errors import PawlError
+from gateway.wording import reworded
 from libs.core.prices import usd, usd_text
 from libs.pb.pawl.auth.v1 import auth_pb2, auth_service_pb2
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2
@@ -106,17 +105,9 @@ def days_table(days: Iterable[auth_pb2.DayUsage]) -> str:
     return "".join(",".join(row) + "\r\n" for row in (("day", *COUNTED), *rows))
 
 
-@contextmanager
-def in_our_words() -> Iterator[None]:
+def in_our_words() -> AbstractContextManager[None]:
     """Turn auth's refusal into the API's names of fields."""
-    try:
-        yield
-    except PawlError as error:
-        errors = [replace(e, field=FIELDS.get(e.field, e.field)) for e in error.errors]
-        message = error.message
-        for theirs, ours in FIELDS.items():
-            message = message.replace(theirs, ours)
-        raise error.reworded(message, errors) from error
+    return reworded(FIELDS)
 
 
 def _limit(limits: auth_pb2.TierLimits, name: str) -> float | None:

@@ -32,7 +32,7 @@ from libs.client.wire import (
     Tell,
 )
 
-SILENCE_SECONDS = 60.0
+STREAM_SILENCE_SECONDS = 60.0
 """The server sends something at least every 15 s."""
 TRIES = 10
 """Streams in a row that give nothing; then it is given up."""
@@ -129,7 +129,7 @@ def _request(calls: Calls, source: Source, last: str | None) -> Request:
     headers = {"Accept": "text/event-stream"}
     if last is not None:
         headers["Last-Event-ID"] = last
-    silence = source.idle_seconds or SILENCE_SECONDS
+    silence = source.idle_seconds or STREAM_SILENCE_SECONDS
     return calls.request("GET", source.path, headers=headers, silence_seconds=silence)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from libs.core.api_key import LIVE
 from libs.core.clock import Clock
 from libs.process.logs import get_logger
 from services.auth import keys, scopes, user_store
@@ -34,7 +35,7 @@ async def make_operator_key(
             tenant_id=tenant.id,
             user_number=owner.number,
             name="operator",
-            mode="live",
+            mode=LIVE,
             prefix="pawl",
             scopes=scopes.ALL,
             expires_at=None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from libs.core.api_key import LIVE
 from libs.core.canonical import Json
 from libs.core.errors import PawlError
 from libs.core.ids import new_id
@@ -65,7 +66,7 @@ def refuse_escalation(caller: Caller, new: NewKey) -> None:
 
 def refuse_live_by_test(caller: Caller, mode: str) -> None:
     """PawlError `permission_denied` when a test key would make, replace or revoke a live one."""
-    if caller.mode == "test" and mode != "test":
+    if caller.mode not in {LIVE, mode}:
         raise PawlError("permission_denied", "a test key handles test keys only: mode is test")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
+from libs.core.api_key import LIVE
 from libs.core.clock import Clock
 from libs.core.paging import Listing, page_size_of
 from libs.core.tiers import limits_of
@@ -211,7 +212,7 @@ def _resolved(wanted: KeyWanted, *, user: User, caller: Caller) -> NewKey:
         tenant_id=user.tenant_id,
         user_number=user.number,
         name=wanted.name,
-        mode=wanted.mode or "live",
+        mode=wanted.mode or LIVE,
         prefix=wanted.prefix or "pawl",
         scopes=scopes.granted(wanted.scopes, role=user.role),
         expires_at=wanted.expires_at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from libs.core.api_key import LIVE
 from libs.core.errors import PawlError
 from libs.rpc.context import Caller
 from services.auth import names
@@ -38,5 +39,5 @@ async def visible_user(auth_store: AuthStore, caller: Caller, number: int) -> Us
 
 def refuse_test_mode(caller: Caller, what: str) -> None:
     """PawlError `permission_denied` when a test key would change what live keys depend on."""
-    if caller.mode == "test":
+    if caller.mode != LIVE:
         raise PawlError("permission_denied", f"a test key cannot change {what}; use a live one")
