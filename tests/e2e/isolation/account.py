@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -143,6 +144,16 @@ class Account:
     def seen_in(self, text: str, *, said: str = "") -> set[str]:
         """The marks of this account in a text, but for those that the asker said itself."""
         return {mark for mark in self.marks if mark in text and mark not in said}
+
+
+async def filled(whose: Account, text: str) -> str:
+    """The text with every thing of the account that it names."""
+    names = {
+        kind: await whose.fresh(kind) for kind in sorted(set(re.findall(r"[$#]([A-Z_]+)", text)))
+    }
+    for kind in sorted(names, key=len, reverse=True):
+        text = text.replace(f'"#{kind}"', names[kind]).replace(f"${kind}", names[kind])
+    return text
 
 
 def task_of(canary: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gateway.app import create_app
 from gateway.call import Gateway
 from libs.cli.stack import Stack
 from services.auth.scopes import GRANTABLE
-from tests.e2e.isolation.account import Account, Answer, account, unknown
+from tests.e2e.isolation.account import Account, Answer, account, filled, unknown
 from tests.e2e.isolation.routes import DETOURS, OPERATOR, ROUTES, Detour, Row
 from tests.e2e.tasks import EXECUTE
 
@@ -57,16 +57,6 @@ async def spent(stack: Stack) -> AsyncIterator[Account]:
     async with account(stack) as made:
         del made.things["WAITING"]
         yield made
-
-
-async def filled(whose: Account, text: str) -> str:
-    """The text with every thing of the account that it names."""
-    names = {
-        kind: await whose.fresh(kind) for kind in sorted(set(re.findall(r"[$#]([A-Z_]+)", text)))
-    }
-    for kind in sorted(names, key=len, reverse=True):
-        text = text.replace(f'"#{kind}"', names[kind]).replace(f"${kind}", names[kind])
-    return text
 
 
 async def sent(row: Row, whose: Account, *, key: str | None) -> Answer:
