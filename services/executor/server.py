@@ -11,6 +11,7 @@ from libs.pb.pawl.executor.v1.executor_service_pb2_grpc import (
     ExecutorServiceServicer,
     add_ExecutorServiceServicer_to_server,
 )
+from libs.rpc.context import Caller, Principal, current
 from libs.rpc.convert import tool_spec_to_proto
 from libs.rpc.server import RpcServer
 from libs.rpc.tls import TlsFiles
@@ -18,6 +19,8 @@ from libs.rpc.tokens import TokenVerifier
 from services.executor.access import ACCESS, SERVICE
 from services.executor.tools.registry import ToolRegistry
 from services.executor.worker import Identity, Worker
+
+OPERATOR = "operator"
 
 
 class ExecutorServer(ExecutorServiceServicer):
@@ -31,14 +34,15 @@ class ExecutorServer(ExecutorServiceServicer):
     async def Describe(
         self, request: pb.DescribeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DescribeResponse:
-        """What this executor offers and runs now."""
+        """What this executor offers; what it runs now, for services and the operator."""
         del request, context
+        tells_all = _may_see_all(current().principal)
         return pb.DescribeResponse(
             executor_id=self._identity.executor_id,
             boot_id=self._worker.boot_id,
             slots=self._identity.slots,
             tools=[tool_spec_to_proto(spec) for spec in self._registry.specs],
-            running_task_ids=self._worker.running_task_ids,
+            running_task_ids=self._worker.running_task_ids if tells_all else (),
             connected=self._worker.connected.is_set(),
         )
 
@@ -56,3 +60,8 @@ def make_server(
     )
     server.add(add_ExecutorServiceServicer_to_server, servicer, SERVICE)
     return server
+
+
+def _may_see_all(principal: Principal | None) -> bool:
+    """An executor runs tasks of all tenants side by side."""
+    return not isinstance(principal, Caller) or OPERATOR in principal.scopes

@@ -74,7 +74,7 @@ class BatchService:
         return SubmittedBatch(tasks=tuple(stored), replayed=False)
 
     async def _earlier(self, caller: Caller, given: IdempotencyKey) -> SubmittedBatch | None:
-        holder = await self._store.read_key(caller.tenant_id, given.key)
+        holder = await self._store.read_key(caller.tenant_id, caller.mode, given.key)
         if holder is None:
             return None
         check_same_request(given, holder, is_batch=True)

@@ -1,11 +1,11 @@
 -- submit --
 -- Store a task with its events, in one statement; no row: its idempotency key belongs to another task.
 WITH k AS (
-  INSERT INTO scheduler.idempotency AS i (tenant_id, key, fingerprint, task_id, batch)
-  SELECT CAST(:tenant_id AS uuid), CAST(:key AS text), CAST(:fingerprint AS text), CAST(:id AS uuid),
-    CAST(:batch AS uuid[])
+  INSERT INTO scheduler.idempotency AS i (tenant_id, mode, key, fingerprint, task_id, batch)
+  SELECT CAST(:tenant_id AS uuid), CAST(:mode AS text), CAST(:key AS text), CAST(:fingerprint AS text),
+    CAST(:id AS uuid), CAST(:batch AS uuid[])
   WHERE CAST(:key AS text) IS NOT NULL
-  ON CONFLICT (tenant_id, key) DO UPDATE
+  ON CONFLICT (tenant_id, mode, key) DO UPDATE
     SET fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id, batch = EXCLUDED.batch,
       created_at = EXCLUDED.created_at
     WHERE i.created_at < now() - interval '24 hours'
@@ -56,9 +56,10 @@ WITH k AS (
 SELECT t.*, NULL AS result FROM t;
 
 -- read_key --
--- The task, or the batch of tasks, that an idempotency key names, within its 24 hours.
+-- The task, or the batch of tasks, that an idempotency key of a mode names, within its 24 hours.
 SELECT i.task_id, i.batch, i.fingerprint FROM scheduler.idempotency i
-WHERE i.tenant_id = :tenant_id AND i.key = CAST(:key AS text) AND i.created_at >= now() - interval '24 hours';
+WHERE i.tenant_id = :tenant_id AND i.mode = CAST(:mode AS text) AND i.key = CAST(:key AS text)
+  AND i.created_at >= now() - interval '24 hours';
 
 -- fail_unstarted --
 -- End a task that never ran as failed; no row: it runs, has ended or is not there.

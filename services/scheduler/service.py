@@ -128,7 +128,7 @@ class TaskService:
         PawlError idempotency_key_reused when it stands for another request, or for a task that the
         caller's key may not see.
         """
-        holder = await self._store.read_key(caller.tenant_id, given.key)
+        holder = await self._store.read_key(caller.tenant_id, caller.mode, given.key)
         if holder is None:
             return None
         check_same_request(given, holder)

@@ -83,10 +83,13 @@ class TaskStore:
                 stored.append(one)
         return stored
 
-    async def read_key(self, tenant_id: UUID, key: str) -> KeyHolder | None:
-        """What a key names, and the request that it was first sent with."""
+    async def read_key(self, tenant_id: UUID, mode: str, key: str) -> KeyHolder | None:
+        """What a key names among the tasks of a mode, and the request that it was first sent
+        with.
+        """
+        named = {"tenant_id": tenant_id, "mode": mode, "key": key}
         async with self._hot.connection() as connection:
-            row = await _one(connection, "read_key", {"tenant_id": tenant_id, "key": key})
+            row = await _one(connection, "read_key", named)
         if row is None:
             return None
         return KeyHolder(

@@ -56,7 +56,7 @@ def is_kept(promise: Promise, dump: Dump, **more: Any) -> bool:
 
 
 async def check_then_insert(stores: Stores, key: str) -> None:
-    if await stores.tasks.read_key(TENANT, key) is None:
+    if await stores.tasks.read_key(TENANT, "live", key) is None:
         await stores.tasks.submit(make_task(task_input=f'{{"mark":"{key}"}}'))
 
 

@@ -241,6 +241,21 @@ async def test_replay_answers_with_the_present_state_and_plans_nothing(
     assert not theirs.replayed
 
 
+async def test_a_key_in_test_mode_names_no_live_task_and_the_other_way_round(
+    world: SchedulerWorld,
+) -> None:
+    key: dict[str, Any] = {"idempotency_key": "k", "request_fingerprint": FINGERPRINT}
+
+    answers = [
+        await world.submit({"steps": 1}, mode=mode, **key)
+        for mode in ("live", "test", "test", "live")
+    ]
+
+    assert [answer.replayed for answer in answers] == [False, False, True, True]
+    assert [answer.task.mode for answer in answers] == ["live", "test", "test", "live"]
+    assert await counts(world) == [{"tasks": 2, "events": 6, "keys": 2}]
+
+
 # ---------------------------------------------------------------- look and wait
 
 

@@ -249,9 +249,9 @@ class MemoryTaskStore(TaskStore):
         """Everything can be planned here."""
         raise NotImplementedError
 
-    async def read_key(self, tenant_id: UUID, key: str) -> KeyHolder | None:
+    async def read_key(self, tenant_id: UUID, mode: str, key: str) -> KeyHolder | None:
         """As TaskStore.read_key."""
-        return await self._memory.run(lambda: self._sql.read_key(tenant_id, key))
+        return await self._memory.run(lambda: self._sql.read_key(tenant_id, mode, key))
 
     async def get(self, tenant_id: UUID, task_id: UUID) -> StoredTask | None:
         """As TaskStore.get."""

@@ -168,7 +168,7 @@ class Tables:
         self.events: dict[UUID, list[EventRow]] = {}
         self.steps: dict[UUID, list[StepRow]] = {}
         self.boots: dict[UUID, BootRow] = {}
-        self.keys: dict[tuple[UUID, str], tuple[str, UUID, datetime]] = {}
+        self.keys: dict[tuple[UUID, str, str], tuple[str, UUID, datetime]] = {}
         self.outbox: list[OutboxRow] = []
         self.published: list[tuple[UUID, int]] = []
         self.swept_at = self.now()

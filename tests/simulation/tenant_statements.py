@@ -31,7 +31,7 @@ class TenantStatements(Tables):
         """A task created, planned or queued; None when its key names another one."""
         now = self.now()
         if task.idempotency is not None:
-            place = (task.tenant_id, task.idempotency.key)
+            place = (task.tenant_id, task.mode, task.idempotency.key)
             earlier = self.keys.get(place)
             if earlier is not None and earlier[2] >= now - KEY_LIFE:
                 return None
@@ -81,9 +81,9 @@ class TenantStatements(Tables):
         own = max((task.rank for task in waiting if task.tenant_id == tenant_id), default=-1)
         return max(lowest, own + 1)
 
-    def read_key(self, tenant_id: UUID, key: str) -> KeyHolder | None:
+    def read_key(self, tenant_id: UUID, mode: str, key: str) -> KeyHolder | None:
         """The task that a key names."""
-        found = self.keys.get((tenant_id, key))
+        found = self.keys.get((tenant_id, mode, key))
         if found is None or found[2] < self.now() - KEY_LIFE:
             return None
         return KeyHolder(task_ids=(found[1],), fingerprint=found[0], is_batch=False)

@@ -63,11 +63,11 @@ async def test_all_are_stored_in_order_with_their_events(stores: Stores) -> None
     assert ids(stored) == tuple(entry.task.id for entry in entries)
     assert {(task.state, task.seq) for task in stored} == {(TaskState.QUEUED, 3)}
     assert await counts(stores) == {"tasks": 5, "events": 15, "outbox": 5, "keys": 1}
-    holder = await stores.tasks.read_key(TENANT, "k")
+    holder = await stores.tasks.read_key(TENANT, "live", "k")
     assert holder is not None
     assert (holder.task_ids, holder.is_batch) == (ids(stored), True)
     assert holder.fingerprint == FINGERPRINT
-    assert await stores.tasks.read_key(OTHER_TENANT, "k") is None
+    assert await stores.tasks.read_key(OTHER_TENANT, "live", "k") is None
 
 
 async def test_tasks_of_a_batch_wait_one_behind_the_other(stores: Stores) -> None:
@@ -116,7 +116,7 @@ async def test_twenty_batches_with_one_key_make_one(stores: Stores) -> None:
 
     (winner,) = [one for one in stored if one is not None]
     assert await counts(stores) == {"tasks": 3, "events": 9, "outbox": 3, "keys": 1}
-    holder = await stores.tasks.read_key(TENANT, "k")
+    holder = await stores.tasks.read_key(TENANT, "live", "k")
     assert holder is not None
     assert holder.task_ids == ids(winner)
 
@@ -128,7 +128,7 @@ async def test_a_batch_and_a_task_with_one_key_make_one_of_them(stores: Stores) 
     done = await asyncio.gather(*batches, *singles)
 
     (winner,) = [one for one in done if one is not None]
-    holder = await stores.tasks.read_key(TENANT, "k")
+    holder = await stores.tasks.read_key(TENANT, "live", "k")
     assert holder is not None
     assert holder.is_batch is isinstance(winner, list)
     assert (await counts(stores))["tasks"] == len(holder.task_ids)
@@ -140,10 +140,10 @@ async def test_expired_key_of_a_batch_names_the_task_that_takes_it(stores: Store
         "UPDATE scheduler.idempotency SET created_at = now() - interval '24 hours 1 second'"
     )
 
-    assert await stores.tasks.read_key(TENANT, "k") is None
+    assert await stores.tasks.read_key(TENANT, "live", "k") is None
     task = await stores.insert_task(key="k")
 
-    holder = await stores.tasks.read_key(TENANT, "k")
+    holder = await stores.tasks.read_key(TENANT, "live", "k")
     assert holder is not None
     assert (holder.task_ids, holder.is_batch) == ((task.id,), False)
 

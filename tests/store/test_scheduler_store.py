@@ -93,7 +93,7 @@ async def test_fifty_submits_with_one_key_make_one_task(stores: Stores) -> None:
     (winner,) = [one for one in stored if one is not None]
     assert await stores.ask("SELECT id FROM scheduler.tasks") == [{"id": winner.id}]
     assert await stores.ask("SELECT count(*) AS n FROM scheduler.task_events") == [{"n": 3}]
-    found = await stores.tasks.read_key(TENANT, "k")
+    found = await stores.tasks.read_key(TENANT, "live", "k")
     assert found is not None
     assert found.task_ids == (winner.id,)
 
@@ -104,8 +104,8 @@ async def test_key_of_another_tenant_is_another_key(stores: Stores) -> None:
     other = await stores.tasks.submit(make_task(key="k", tenant_id=OTHER_TENANT))
 
     assert other is not None
-    assert await stores.tasks.read_key(TENANT, "k") != await stores.tasks.read_key(
-        OTHER_TENANT, "k"
+    assert await stores.tasks.read_key(TENANT, "live", "k") != await stores.tasks.read_key(
+        OTHER_TENANT, "live", "k"
     )
 
 
@@ -115,7 +115,7 @@ async def test_expired_key_makes_exactly_one_new_task(stores: Stores) -> None:
         "UPDATE scheduler.idempotency SET created_at = now() - interval '24 hours 1 second'"
     )
 
-    expired = await stores.tasks.read_key(TENANT, "k")
+    expired = await stores.tasks.read_key(TENANT, "live", "k")
     second = await stores.tasks.submit(make_task(key="k"))
     third = await stores.tasks.submit(make_task(key="k"))
 

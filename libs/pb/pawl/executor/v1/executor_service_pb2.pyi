@@ -62,7 +62,7 @@ class DescribeResponse(_message.Message):
 
     @_builtins.property
     def running_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tasks that run now."""
+        """Tasks that run now, of all tenants; empty for a caller without the scope operator."""
 
     def __init__(
         self,
