@@ -6,7 +6,6 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 
 from gateway import feed, health, openapi, pages, republishing
 from gateway.accounts import people_routes as people
@@ -20,7 +19,6 @@ from gateway.dialects.runtime import routes as runtime
 from gateway.dialects.runtime.many_schemas import BatchRequest
 from gateway.dialects.runtime.schemas import ExecuteRequest, ReplayRequest
 from gateway.edge import Edge
-from gateway.methods import Methods
 from gateway.route import Endpoints, Route
 from gateway.tools import routes as tools
 from gateway.usage import routes as usage
@@ -81,7 +79,6 @@ def create_app(gateway: Gateway, *, max_in_flight: int = 1000) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    app.add_exception_handler(HTTPException, Methods(ROUTERS).answer)
     app.add_middleware(Endpoints, routers=ROUTERS)
     app.add_middleware(Edge, max_in_flight=max_in_flight)
     return app

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.answers import json_answer
 from gateway.call import gateway_of
 from gateway.clients import degraded, sandboxes, unready
-from gateway.openapi import PUBLIC, problem_response
+from gateway.openapi import PUBLIC, PUBLIC_REFUSALS
+from gateway.optional_members import ABSENT, Optional
 from gateway.route import Route
 from libs.core.errors import FieldError, PawlError
+
+READY: dict[str, Any] = {
+    "status": "ready",
+    "services": dict.fromkeys(("auth", "planner", "scheduler", "artifact"), "ready"),
+    "sandboxes": ["bubblewrap", "monty"],
+}
+DEGRADED = READY | {
+    "status": "degraded",
+    "degraded": {"bus": "it cannot be reached: tasks run, and their events are published later"},
+}
 
 router = APIRouter(route_class=Route, tags=["Health"])
 
@@ -21,21 +32,33 @@ router = APIRouter(route_class=Route, tags=["Health"])
 class Healthy(BaseModel):
     """The process answers."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
     status: Literal["ok"]
 
 
 class Ready(BaseModel):
     """Every service serves. Degraded: something is away that they can do without for a while."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [READY, DEGRADED]})
     status: Literal["ready", "degraded"]
     services: dict[str, Literal["ready"]]
     sandboxes: list[Literal["docker", "bubblewrap", "monty"]] = Field(
         description="What runs code steps; empty: plans with code are refused."
     )
-    degraded: dict[str, str] | None = None
+    degraded: Optional[
+        Annotated[
+            dict[str, str], Field(description="What is away, and what that means; else absent.")
+        ]
+    ] = ABSENT
 
 
-@router.get("/healthz", summary="Alive?", response_model=Healthy, openapi_extra=PUBLIC)
+@router.get(
+    "/healthz",
+    summary="Alive?",
+    response_model=Healthy,
+    responses=PUBLIC_REFUSALS,
+    openapi_extra=PUBLIC,
+)
 async def healthz(_request: Request) -> Response:
     """Says only that this process answers."""
     return json_answer({"status": "ok"})
@@ -45,7 +68,7 @@ async def healthz(_request: Request) -> Response:
     "/readyz",
     summary="Ready?",
     response_model=Ready,
-    responses={503: problem_response(503)},
+    responses=PUBLIC_REFUSALS,
     openapi_extra=PUBLIC,
 )
 async def readyz(request: Request) -> Response:

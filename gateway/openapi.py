@@ -3,90 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from gateway.errors import MEDIA_TYPE, problem_body
+from gateway.errors import MAX_ERRORS, MEDIA_TYPE, TYPE_PREFIX, problem_body
+from gateway.links import Links
+from gateway.response_headers import HEADERS, Headers, of_every_answer, said
 from libs.core.errors import ERRORS, FieldError, PawlError
 
 TITLE = "Pawl"
 SCHEMA_REF = "#/components/schemas/"
 REQUEST_ID = "req_5f0c6f1e8d3b4a72c9e01d44"
 SUMMARY = "A runtime for AI tasks: planned before they run, bounded, forward-only, verifiable."
+DESCRIPTION = """\
+Bodies are JSON in UTF-8 of at most 1 MiB, read strictly: a member or query parameter that is not
+known, a repeated one, null where nothing is meant, and a number that is not finite are refused.
+Every refusal is an `application/problem+json` (RFC 9457) whose `code` programs go by. Answers may
+get members, and refusals codes, that are not in this document yet.
+
+Every GET has its HEAD. OPTIONS says in `Allow` which methods a path knows; others are 405, with
+`Allow` too. A path that is not here is 404.
+
+Times are RFC 3339 in UTC, ids are UUIDs, lists come in pages (`limit`, `cursor`, `next_cursor`).
+"""
+TAGS = (
+    ("Tasks", "Submit tasks, look at them, follow them, replay them."),
+    ("Tasks of agents", "The same tasks in the words of agents."),
+    ("Events", "What happens to all tasks, as it happens and once more."),
+    ("Tools", "What plans may name."),
+    ("Accounts", "Tenants, people, keys, the audit log and what was used."),
+    ("Health", "For whoever watches the gateway."),
+)
 PUBLIC: dict[str, Any] = {"security": []}
 """`openapi_extra` of a route that needs no key."""
 
-_RETRY_HEADER = "Retry-After"
-STANDING_HEADERS = (
-    "RateLimit-Policy",
-    "RateLimit",
-    "RateLimit-Limit",
-    "RateLimit-Remaining",
-    "RateLimit-Reset",
-)
-"""Absent where a tenant has no limit on requests."""
-_SECONDS = {"type": "integer", "minimum": 0}
-HEADERS: dict[str, Any] = {
-    "RateLimit-Policy": {
-        "description": "The limits on requests: q requests within w seconds, all keys together.",
-        "schema": {"type": "string"},
-        "example": '"rate_limit_per_minute";q=120;w=60, "monthly_requests";q=100000',
-    },
-    "RateLimit": {
-        "description": "The limit that is met first: r requests left, whole again in t seconds.",
-        "schema": {"type": "string"},
-        "example": '"rate_limit_per_minute";r=119;t=1',
-    },
-    "RateLimit-Limit": {
-        "description": "That limit's number.",
-        "schema": {"type": "integer"},
-        "example": 120,
-    },
-    "RateLimit-Remaining": {
-        "description": "Requests that it still allows.",
-        "schema": {"type": "integer"},
-        "example": 119,
-    },
-    "RateLimit-Reset": {
-        "description": "Seconds until it is whole again.",
-        "schema": _SECONDS,
-        "example": 1,
-    },
-    _RETRY_HEADER: {
-        "description": "Whole seconds after which to send it again.",
-        "schema": {"type": "integer", "minimum": 1},
-        "example": 3,
-    },
-}
-
 Parameter = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
-Headers = dict[str, dict[str, Any]]
 
 
 class ProblemField(BaseModel):
     """One thing wrong with one field."""
 
-    field: str
-    pointer: str
-    code: str
+    field: str = Field(
+        description="The path that people read.", examples=["plan.steps[0].tool"], max_length=4000
+    )
+    pointer: str = Field(
+        description="The same as JSON pointer (RFC 6901).", examples=["/plan/steps/0/tool"]
+    )
+    code: str = Field(pattern="^[a-z_]+$", examples=["wrong_type"])
     detail: str
 
 
 class Problem(BaseModel):
     """RFC 9457 problem details; every refusal has this shape."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
+    type: str = Field(
+        pattern=f"^{TYPE_PREFIX}[a-z_]+$", examples=["urn:pawl:problem:validation_failed"]
+    )
+    title: str = Field(description="The same for every refusal with this code.")
+    status: int = Field(ge=400, le=599)
+    detail: str = Field(description="What is wrong with this request.")
+    code: str = Field(
+        pattern="^[a-z_]+$",
+        description="For programs; each response lists those that there are.",
+        examples=["validation_failed"],
+    )
     request_id: str
-    errors: list[ProblemField]
+    errors: list[ProblemField] = Field(
+        description="The fields to blame, if any are.", max_length=MAX_ERRORS
+    )
 
 
 def query_parameter(name: str, description: str, schema: dict[str, Any]) -> Parameter:
@@ -133,31 +123,6 @@ LAST_EVENT_ID = header_parameter(
     {"type": "string"},
 )
 
-RETRY_AFTER: Headers = {
-    _RETRY_HEADER: {
-        "description": "Seconds to leave before asking again; absent once the task has ended.",
-        "schema": {"type": "integer", "minimum": 1},
-    }
-}
-PREFERENCE_APPLIED: Headers = {
-    "Preference-Applied": {
-        "description": "What of Prefer was heeded.",
-        "schema": {"type": "string"},
-    }
-}
-ETAG: Headers = {
-    "ETag": {
-        "description": "Weak tag of the answer, for If-None-Match.",
-        "schema": {"type": "string"},
-    }
-}
-IDEMPOTENT_REPLAYED: Headers = {
-    "Idempotent-Replayed": {
-        "description": "true: the key belongs to an earlier request; nothing new was stored.",
-        "schema": {"const": "true"},
-    }
-}
-
 
 def reads(
     *parameters: Parameter, body: type[BaseModel] | None = None, is_body_required: bool = True
@@ -171,10 +136,19 @@ def reads(
     return operation
 
 
+def answer(
+    status: int, description: str, *, headers: Headers | None = None, links: Links | None = None
+) -> Responses:
+    """`responses` of a route: what is to be said of the answer beside its model."""
+    said_of_it = {"headers": headers or {}, "links": links or {}}
+    return {status: {"description": description, **{n: v for n, v in said_of_it.items() if v}}}
+
+
 def event_stream(description: str, example: str) -> Responses:
     """`responses` of a route that answers with Server-Sent Events."""
     content = {"text/event-stream": {"schema": {"type": "string"}, "example": example}}
-    return {200: {"description": description, "content": content}}
+    headers = said("X-Accel-Buffering")
+    return {200: {"description": description, "content": content, "headers": headers}}
 
 
 def document(
@@ -186,6 +160,9 @@ def document(
         title=TITLE,
         version=app.version,
         summary=SUMMARY,
+        description=DESCRIPTION,
+        tags=[{"name": name, "description": words} for name, words in TAGS],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         routes=app.routes,
         openapi_version="3.1.0",
     )
@@ -202,6 +179,7 @@ def document(
             known[model.__name__] |= extra
     components["headers"] = HEADERS
     _say_headers(found)
+    components["responses"] = _shared_refusals(found)
     components["securitySchemes"] = {
         "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: pawl_live_…"}
     }
@@ -209,17 +187,28 @@ def document(
 
 
 def _say_headers(document: dict[str, Any]) -> None:
-    """Note how the limits stand at what answers with a key, and when to come again."""
-    standing = {name: {"$ref": f"#/components/headers/{name}"} for name in STANDING_HEADERS}
-    retry = {_RETRY_HEADER: {"$ref": f"#/components/headers/{_RETRY_HEADER}"}}
+    """Note at every answer the headers that it may have, whatever its route."""
     for operations in document.get("paths", {}).values():
         for operation in operations.values():
+            has_key = operation.get("security") != PUBLIC["security"]
             for status, response in operation["responses"].items():
-                has_key = operation.get("security") != PUBLIC["security"]
-                headers = standing if (has_key and status[0] == "2") or status == "429" else {}
-                headers = headers | (retry if status in {"429", "503"} else {})
-                if headers:
-                    response["headers"] = {**response.get("headers", {}), **headers}
+                known = of_every_answer(status, has_key=has_key)
+                response["headers"] = {**known, **response.get("headers", {})}
+
+
+def _shared_refusals(document: dict[str, Any]) -> dict[str, Any]:
+    """The refusals, each once; the operations refer to them from here on."""
+    shared: dict[str, Any] = {}
+    for operations in document.get("paths", {}).values():
+        for operation in operations.values():
+            responses = operation["responses"]
+            for status, response in responses.items():
+                if MEDIA_TYPE in response.get("content", {}):
+                    name = HTTPStatus(int(status)).name.title().replace("_", "")
+                    kept = shared.setdefault(name, response)
+                    kept["headers"] |= response["headers"]
+                    responses[status] = {"$ref": f"#/components/responses/{name}"}
+    return shared
 
 
 def problem_response(status: int) -> dict[str, Any]:
@@ -239,9 +228,12 @@ def problem_response(status: int) -> dict[str, Any]:
     }
 
 
-REFUSALS: Responses = {
-    status: problem_response(status)
-    for status in (400, 401, 403, 404, 422, 429, 431, 500, 503, 504)
+PUBLIC_REFUSALS: Responses = {
+    status: problem_response(status) for status in (400, 404, 431, 500, 503)
+}
+"""`responses` of a route that needs no key."""
+REFUSALS: Responses = PUBLIC_REFUSALS | {
+    status: problem_response(status) for status in (401, 403, 422, 429, 504)
 }
 """`responses` of a route: what it may refuse."""
 BODY_REFUSALS: Responses = REFUSALS | {

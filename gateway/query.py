@@ -13,7 +13,7 @@ MAX_WAIT_SECONDS = 25.0
 MAX_VALUE = 2048
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_SECONDS = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,6})?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 Query = dict[str, str]
@@ -48,10 +48,20 @@ def wait_seconds_of(query: Query) -> float:
     text = query.get("wait")
     if text is None:
         return 0.0
-    if _SECONDS.fullmatch(text) and float(text) <= MAX_WAIT_SECONDS:
+    if _NUMBER.fullmatch(text) and float(text) <= MAX_WAIT_SECONDS:
         return float(text)
     detail = f"it must be a number of seconds from 0 to {MAX_WAIT_SECONDS:g}"
     raise field_error("validation_failed", "wait", detail, fine="out_of_range")
+
+
+def text_of(query: Query, name: str) -> str:
+    """The value; empty when the parameter is absent. PawlError validation_failed for an empty one,
+    which a service would take for none.
+    """
+    text = query.get(name)
+    if text == "":
+        raise field_error("validation_failed", name, "it is empty", fine="out_of_range")
+    return text or ""
 
 
 def limit_of(query: Query) -> int:

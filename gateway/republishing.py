@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.answers import json_answer
 from gateway.body import read_body
 from gateway.call import open_call
 from gateway.members import Members
 from gateway.openapi import BODY_REFUSALS, reads
+from gateway.optional_members import ABSENT, Optional
 from gateway.route import Route
 from libs.core.canonical import Json
 from libs.core.ids import parse_id
@@ -19,6 +20,7 @@ from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2
 from libs.rpc.client import caller_token
 
 TASK_ID = "0199d2a1-7c3e-7b52-9a64-3f0d5c1b8e27"
+ID_PATTERN = "^(task_)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 
 router = APIRouter(route_class=Route, tags=["Events"])
 
@@ -28,10 +30,19 @@ class ReplayEvents(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"task_id": TASK_ID}, {"from_dead_letters": True}]},
+        json_schema_extra={
+            "examples": [{"task_id": TASK_ID}, {"from_dead_letters": True}],
+            "minProperties": 1,
+            "maxProperties": 1,
+        },
     )
-    task_id: str = ""
-    from_dead_letters: Literal[True] = True
+    task_id: Optional[
+        Annotated[
+            str,
+            Field(pattern=ID_PATTERN, description="A UUID, or task_ and a UUID."),
+        ]
+    ] = ABSENT
+    from_dead_letters: Optional[Literal[True]] = ABSENT
 
 
 class ReplayedEvents(BaseModel):

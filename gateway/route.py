@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.admitted import admitted_of
 from gateway.edge import ROUTE_KEY
 from gateway.errors import problem
+from gateway.methods import Methods
 from gateway.refusals import overloaded
 from gateway.shares import NoRoom
 from libs.core.errors import PawlError
@@ -26,10 +27,15 @@ class Route(APIRoute):
 
 
 class Endpoints:
-    """Calls the endpoint of a request; what no route takes goes on to `app`."""
+    """Calls the endpoint of a request, and answers what no route takes.
+
+    The application within, FastAPI's own, is never asked.
+    """
 
     def __init__(self, app: ASGIApp, *, routers: Iterable[APIRouter]) -> None:
-        self._app = app
+        del app
+        routers = tuple(routers)
+        self._methods = Methods(routers)
         routes = [r for router in routers for r in router.routes if isinstance(r, Route)]
         self._plain = {
             (method, route.path): route
@@ -37,13 +43,14 @@ class Endpoints:
             if not route.param_convertors
             for method in route.methods or ()
         }
+        self._paths = {path for _, path in self._plain}
         self._patterns = [route for route in routes if route.param_convertors]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         route, parameters = self._find(scope["method"], scope["path"])
         if route is None:
-            await self._app(scope, receive, send)
+            await self._methods.answer(scope["method"], scope["path"])(scope, receive, send)
             return
         # For the metrics: a path itself would be a label without bounds.
         scope["state"][ROUTE_KEY] = route.path_format
@@ -52,7 +59,7 @@ class Endpoints:
 
     def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
         plain = self._plain.get((method, path))
-        if plain is not None:
+        if plain is not None or path in self._paths:
             return plain, {}
         for route in self._patterns:
             if method in (route.methods or ()) and (found := route.path_regex.match(path)):

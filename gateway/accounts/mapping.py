@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.answers import stamp
 from gateway.members import Members
-from gateway.query import Query, cursor_of, limit_of
+from gateway.query import Query, cursor_of, limit_of, text_of
 from gateway.wording import reworded
 from libs.core.canonical import Json
 from libs.core.errors import PawlError
@@ -88,7 +88,7 @@ def tenants_asked(query: Query) -> auth_service_pb2.ListTenantsRequest:
 def keys_asked(query: Query) -> auth_service_pb2.ListKeysRequest:
     """The page of keys that a query asks for."""
     return auth_service_pb2.ListKeysRequest(
-        tenant=query.get("tenant", ""), page_size=limit_of(query), page_token=cursor_of(query)
+        tenant=text_of(query, "tenant"), page_size=limit_of(query), page_token=cursor_of(query)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.answers import embedded, stamp
 from gateway.members import Members
-from gateway.query import Query, cursor_of, limit_of
+from gateway.query import Query, cursor_of, limit_of, text_of
 from libs.core.canonical import Json
 from libs.core.errors import PawlError
 from libs.pb.pawl.auth.v1 import auth_pb2, auth_service_pb2
@@ -40,14 +40,14 @@ def role_wanted(body: dict[str, Json], *, number: int) -> auth_service_pb2.Updat
 def users_asked(query: Query) -> auth_service_pb2.ListUsersRequest:
     """The page of people that a query asks for."""
     return auth_service_pb2.ListUsersRequest(
-        tenant=query.get("tenant", ""), page_size=limit_of(query), page_token=cursor_of(query)
+        tenant=text_of(query, "tenant"), page_size=limit_of(query), page_token=cursor_of(query)
     )
 
 
 def audit_asked(query: Query) -> auth_service_pb2.ListAuditRequest:
     """The page of the audit log that a query asks for."""
     return auth_service_pb2.ListAuditRequest(
-        tenant=query.get("tenant", ""), page_size=limit_of(query), page_token=cursor_of(query)
+        tenant=text_of(query, "tenant"), page_size=limit_of(query), page_token=cursor_of(query)
     )
 
 

@@ -14,7 +14,16 @@ from gateway.accounts.routes import TENANT
 from gateway.answers import json_answer, page_answer
 from gateway.body import read_body
 from gateway.call import open_call
-from gateway.openapi import BODY_REFUSALS, CURSOR, LIMIT, REFUSALS, problem_response, reads
+from gateway.links import USER_LINKS, next_page
+from gateway.openapi import (
+    BODY_REFUSALS,
+    CURSOR,
+    LIMIT,
+    REFUSALS,
+    answer,
+    problem_response,
+    reads,
+)
 from gateway.route import Route
 from libs.pb.pawl.auth.v1 import auth_service_pb2
 from libs.rpc.client import caller_token
@@ -28,7 +37,7 @@ UserNumber = Annotated[str, Path(description="The user's number.", examples=["42
     summary="Add a person",
     status_code=201,
     response_model=schemas.User,
-    responses=BODY_REFUSALS,
+    responses=BODY_REFUSALS | answer(201, "The new person.", links=USER_LINKS),
     openapi_extra=reads(body=schemas.CreateUser),
 )
 async def create_user(request: Request) -> Response:
@@ -44,7 +53,7 @@ async def create_user(request: Request) -> Response:
     "/v1/users",
     summary="List people",
     response_model=schemas.UserList,
-    responses=REFUSALS,
+    responses=REFUSALS | answer(200, "A page of them.", links=next_page("list_users")),
     openapi_extra=reads(LIMIT, CURSOR, TENANT),
 )
 async def list_users(request: Request) -> Response:
@@ -95,7 +104,7 @@ async def remove_user(request: Request, number: UserNumber) -> Response:
     "/v1/audit",
     summary="Read the audit log",
     response_model=schemas.AuditLog,
-    responses=REFUSALS,
+    responses=REFUSALS | answer(200, "A page of it.", links=next_page("list_audit")),
     openapi_extra=reads(LIMIT, CURSOR, TENANT),
 )
 async def list_audit(request: Request) -> Response:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.accounts.schemas import KEY_ID, TENANT_ID, TenantMeant
+from gateway.accounts.schemas import KEY_ID, TENANT_ID, Email, Id, TenantMeant, Time
 from gateway.optional_members import ABSENT, Optional
 
 USER: dict[str, Any] = {
@@ -47,7 +47,7 @@ class CreateUser(BaseModel):
         json_schema_extra={"examples": [{"email": "ann@example.org", "role": "member"}]},
     )
     tenant: Optional[TenantMeant] = ABSENT
-    email: str
+    email: Email
     role: Literal["admin", "member", "viewer"]
 
 
@@ -63,10 +63,10 @@ class User(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [USER]})
     number: int = Field(description="Unique over all tenants, never given again.")
-    tenant_id: str
+    tenant_id: Id
     email: str
     role: Role
-    created_at: str
+    created_at: Time
 
 
 class RemovedUser(User):
@@ -79,6 +79,9 @@ class RemovedUser(User):
 class UserList(BaseModel):
     """A page of people by number."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"data": [USER], "next_cursor": None}]}
+    )
     data: list[User]
     next_cursor: str | None
 
@@ -88,9 +91,9 @@ class AuditEntry(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [AUDIT_ENTRY]})
     id: int = Field(description="Grows with time.")
-    at: str
-    tenant_id: str = Field(description="The tenant that was changed.")
-    actor_key_id: str | None = Field(
+    at: Time
+    tenant_id: Id = Field(description="The tenant that was changed.")
+    actor_key_id: Id | None = Field(
         description="The key that made the change; null: the installation's command line."
     )
     actor_user_number: int | None = Field(description="The user whose key that is.")
@@ -102,5 +105,8 @@ class AuditEntry(BaseModel):
 class AuditLog(BaseModel):
     """A page of the audit log, newest first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"data": [AUDIT_ENTRY], "next_cursor": None}]}
+    )
     data: list[AuditEntry]
     next_cursor: str | None

@@ -11,7 +11,16 @@ from gateway.accounts import mapping, schemas
 from gateway.answers import json_answer, page_answer
 from gateway.body import read_body
 from gateway.call import open_call
-from gateway.openapi import BODY_REFUSALS, CURSOR, LIMIT, REFUSALS, query_parameter, reads
+from gateway.links import KEY_LINKS, TENANT_LINKS, next_page
+from gateway.openapi import (
+    BODY_REFUSALS,
+    CURSOR,
+    LIMIT,
+    REFUSALS,
+    answer,
+    query_parameter,
+    reads,
+)
 from gateway.optional_body import read_optional_body
 from gateway.route import Route
 from libs.pb.pawl.auth.v1 import auth_service_pb2
@@ -20,7 +29,11 @@ from libs.rpc.client import caller_token
 router = APIRouter(route_class=Route, tags=["Accounts"])
 KeyId = Annotated[str, Path(description="The key's id, a UUID.", examples=[schemas.KEY_ID])]
 TenantRef = Annotated[str, Path(description="A tenant's name or id.", examples=["acme"])]
-TENANT = query_parameter("tenant", "A tenant's name or id; for operators.", {"type": "string"})
+TENANT = query_parameter(
+    "tenant",
+    "A tenant's name or id; for operators.",
+    {"type": "string", "pattern": schemas.TENANT_PATTERN},
+)
 
 
 @router.post(
@@ -28,7 +41,7 @@ TENANT = query_parameter("tenant", "A tenant's name or id; for operators.", {"ty
     summary="Make a tenant",
     status_code=201,
     response_model=schemas.Tenant,
-    responses=BODY_REFUSALS,
+    responses=BODY_REFUSALS | answer(201, "The new tenant.", links=TENANT_LINKS),
     openapi_extra=reads(body=schemas.CreateTenant),
 )
 async def create_tenant(request: Request) -> Response:
@@ -44,7 +57,7 @@ async def create_tenant(request: Request) -> Response:
     "/v1/tenants",
     summary="List tenants",
     response_model=schemas.TenantList,
-    responses=REFUSALS,
+    responses=REFUSALS | answer(200, "A page of them.", links=next_page("list_tenants")),
     openapi_extra=reads(LIMIT, CURSOR),
 )
 async def list_tenants(request: Request) -> Response:
@@ -94,7 +107,7 @@ async def update_tenant(request: Request, tenant: TenantRef) -> Response:
     summary="Make a key",
     status_code=201,
     response_model=schemas.NewKey,
-    responses=BODY_REFUSALS,
+    responses=BODY_REFUSALS | answer(201, "The new key.", links=KEY_LINKS),
     openapi_extra=reads(body=schemas.CreateKey),
 )
 async def create_key(request: Request) -> Response:
@@ -110,7 +123,7 @@ async def create_key(request: Request) -> Response:
     "/v1/keys",
     summary="List keys",
     response_model=schemas.KeyList,
-    responses=REFUSALS,
+    responses=REFUSALS | answer(200, "A page of them.", links=next_page("list_keys")),
     openapi_extra=reads(LIMIT, CURSOR, TENANT),
 )
 async def list_keys(request: Request) -> Response:
@@ -143,7 +156,7 @@ async def get_key(request: Request, key_id: KeyId) -> Response:
     summary="Rotate a key",
     status_code=201,
     response_model=schemas.RotatedKey,
-    responses=BODY_REFUSALS,
+    responses=BODY_REFUSALS | answer(201, "The new key.", links=KEY_LINKS),
     openapi_extra=reads(body=schemas.RotateKey, is_body_required=False),
 )
 async def rotate_key(request: Request, key_id: KeyId) -> Response:

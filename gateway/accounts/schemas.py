@@ -46,8 +46,22 @@ Scope = Grantable | Literal["operator"]
 Mode = Literal["live", "test"]
 Ids = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+TENANT_PATTERN = "^([a-z][a-z0-9-]{0,63}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$"
 TenantMeant = Annotated[
-    str, Field(description="Name or id; yours when absent, another's for operators.")
+    str,
+    Field(
+        pattern=TENANT_PATTERN,
+        description="Name or id; yours when absent, another's for operators.",
+    ),
+]
+Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+Email = Annotated[
+    str,
+    Field(
+        pattern=rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(\.{_LABEL})*$",
+        max_length=254,
+    ),
 ]
 Tier = Literal["free", "starter", "pro", "enterprise"]
 
@@ -60,17 +74,17 @@ class CreateTenant(BaseModel):
     )
     name: str = Field(pattern="^[a-z][a-z0-9-]{0,63}$")
     tier: Tier
-    email: Optional[Annotated[str, Field(description="The owner's address.")]] = ABSENT
+    email: Optional[Annotated[Email, Field(description="The owner's address.")]] = ABSENT
 
 
 class Tenant(BaseModel):
     """An account."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [TENANT]})
-    id: str
+    id: Id
     name: str
     tier: Tier
-    created_at: str
+    created_at: Time
 
 
 class UpdateTenant(BaseModel):
@@ -85,6 +99,9 @@ class UpdateTenant(BaseModel):
 class TenantList(BaseModel):
     """A page of accounts by name."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"data": [TENANT], "next_cursor": None}]}
+    )
     data: list[Tenant]
     next_cursor: str | None
 
@@ -157,20 +174,20 @@ class Key(BaseModel):
     """A key without its secret."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [KEY]})
-    id: str
-    tenant_id: str
+    id: Id
+    tenant_id: Id
     name: str
     display: str = Field(description="The part that is shown.")
     mode: Mode
     scopes: list[Scope]
-    created_at: str
-    expires_at: str | None
-    revoked_at: str | None
-    last_used_at: str | None = Field(description="To about a minute.")
+    created_at: Time
+    expires_at: Time | None
+    revoked_at: Time | None
+    last_used_at: Time | None = Field(description="To about a minute.")
     user_number: int = Field(description="Whose key it is.")
     allowed_agent_ids: list[str] | None = Field(description="Null: every agent.")
     allowed_task_ids: list[str] | None = Field(description="Null: every definition.")
-    replaced_by_id: str | None = Field(description="The key that took its place by rotation.")
+    replaced_by_id: Id | None = Field(description="The key that took its place by rotation.")
 
 
 class NewKey(Key):
@@ -235,5 +252,8 @@ class RotatedKey(NewKey):
 class KeyList(BaseModel):
     """A page of keys, newest first, revoked ones included."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"data": [KEY], "next_cursor": None}]}
+    )
     data: list[Key]
     next_cursor: str | None

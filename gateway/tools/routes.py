@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request, Response
 from gateway.accounts.mapping import in_our_words
 from gateway.answers import embedded, page_answer, stamp
 from gateway.call import open_call
-from gateway.openapi import CURSOR, LIMIT, REFUSALS, reads
+from gateway.links import next_page
+from gateway.openapi import CURSOR, LIMIT, REFUSALS, answer, reads
 from gateway.query import cursor_of, limit_of
 from gateway.route import Route
 from gateway.tools import schemas
@@ -24,7 +25,7 @@ router = APIRouter(route_class=Route, tags=["Tools"])
     "/v1/tools",
     summary="List tools",
     response_model=schemas.ToolList,
-    responses=REFUSALS,
+    responses=REFUSALS | answer(200, "A page of them.", links=next_page("list_tools")),
     openapi_extra=reads(LIMIT, CURSOR),
 )
 async def list_tools(request: Request) -> Response:

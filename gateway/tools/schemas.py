@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.optional_members import ABSENT, Optional
+from libs.core.errors import FailureCode
+
 Effect = Literal["pure", "network", "sandbox", "model", "artifact"]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 TOOL: dict[str, Any] = {
     "name": "math",
     "version": "1.0.0",
@@ -45,10 +49,13 @@ class ToolExample(BaseModel):
 
     title: str
     input: dict[str, Any]
-    output: Any = Field(default=None, description="Absent: none is shown.")
-    failure_code: str = Field(
-        default="", description="The code with which the call fails. Absent: it does not fail."
-    )
+    output: Optional[Annotated[Any, Field(description="Absent: none is shown.")]] = ABSENT
+    failure_code: Optional[
+        Annotated[
+            FailureCode,
+            Field(description="The code with which the call fails. Absent: it does not fail."),
+        ]
+    ] = ABSENT
 
 
 class Tool(BaseModel):
@@ -62,13 +69,19 @@ class Tool(BaseModel):
     input_schema: dict[str, Any] = Field(description="JSON Schema (draft 2020-12).")
     output_schema: dict[str, Any] = Field(description="JSON Schema (draft 2020-12).")
     examples: list[ToolExample] = Field(description="At most 10.")
-    digest: str = Field(description="SHA-256 of the spec without its description and examples.")
+    digest: str = Field(
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the spec without its description and examples.",
+    )
     available: bool = Field(description="Whether a living executor offers exactly this tool.")
-    registered_at: str
+    registered_at: Time
 
 
 class ToolList(BaseModel):
     """A page of the catalogue; of one name the newest version comes first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"data": [TOOL], "next_cursor": None}]}
+    )
     data: list[Tool]
     next_cursor: str | None

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Request, Response
 from gateway.answers import json_answer
 from gateway.call import open_call
 from gateway.openapi import REFUSALS, query_parameter, reads
+from gateway.query import text_of
+from gateway.response_headers import said
 from gateway.route import Route
 from gateway.usage import mapping, schemas
 from gateway.usage.formats import CSV, media_type_of
@@ -21,7 +23,7 @@ router = APIRouter(route_class=Route, tags=["Accounts"])
 MONTH = query_parameter(
     "month",
     "The month to count, YYYY-MM in UTC; the current one when absent.",
-    {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"},
+    {"type": "string", "pattern": "^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])$"},
 )
 _DAY = {"type": "string", "format": "date"}
 FROM = query_parameter(
@@ -45,7 +47,7 @@ FORMAT = query_parameter(
 async def get_usage(request: Request) -> Response:
     """The account of the key, its limits, its sums of a month, and how many tasks are active."""
     call = await open_call(request, query=("month",))
-    asked = auth_service_pb2.GetUsageRequest(month=call.query.get("month", ""))
+    asked = auth_service_pb2.GetUsageRequest(month=text_of(call.query, "month"))
     with caller_token(call.token), mapping.in_our_words():
         said, active = await asyncio.gather(
             call.clients.auth.GetUsage(asked),
@@ -62,6 +64,7 @@ async def get_usage(request: Request) -> Response:
     | {
         200: {
             "description": "The days, as JSON or as CSV (RFC 4180) with a header row.",
+            "headers": said("Vary", "Content-Disposition"),
             "content": {
                 CSV: {
                     "schema": {"type": "string"},
@@ -81,7 +84,7 @@ async def list_usage(request: Request) -> Response:
     accept = ",".join(request.headers.getlist("accept"))
     media_type = media_type_of(call.query.get("format"), accept=accept)
     asked = auth_service_pb2.ListUsageRequest(
-        first_day=call.query.get("from", ""), last_day=call.query.get("to", "")
+        first_day=text_of(call.query, "from"), last_day=text_of(call.query, "to")
     )
     with caller_token(call.token), mapping.in_our_words():
         days = (await call.clients.auth.ListUsage(asked)).days

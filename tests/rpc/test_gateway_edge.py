@@ -174,11 +174,12 @@ async def test_a_sane_request_id_comes_back(world: GatewayWorld, sent: str, kept
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", EXECUTE, "GET, HEAD, OPTIONS, POST"),
+        ("PUT", EXECUTE, "OPTIONS, POST"),
         ("DELETE", "/v1/keys", "GET, HEAD, OPTIONS, POST"),
         ("PATCH", f"/v1/keys/{new_id()}", "DELETE, GET, HEAD, OPTIONS"),
         ("POST", "/healthz", "GET, HEAD, OPTIONS"),
         ("PUT", "/openapi.json", "GET, HEAD, OPTIONS"),
+        ("GET", EXECUTE, "OPTIONS, POST"),
         ("POST", f"/api/v1/tasks/{new_id()}/trace", "GET, HEAD, OPTIONS"),
     ],
 )

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from gateway.dialects.runtime import lists, streams
+from gateway.links import TASK_LINKS, next_page
 from gateway.openapi import (
     BODY_REFUSALS,
     CURSOR,
-    ETAG,
     IDEMPOTENCY_KEY,
-    IDEMPOTENT_REPLAYED,
     IF_NONE_MATCH,
     LIMIT,
     PREFER,
-    PREFERENCE_APPLIED,
     REFUSALS,
-    RETRY_AFTER,
     WAIT,
     Responses,
+    answer,
     event_stream,
     query_parameter,
 )
+from gateway.response_headers import said
 from libs.core.api_key import MODES
 
 _UUID = {"type": "string", "format": "uuid"}
@@ -51,20 +50,24 @@ LIST_QUERY = (
     CURSOR,
 )
 
-ACCEPTED: Responses = BODY_REFUSALS | {
+ACCEPTED: Responses = BODY_REFUSALS | answer(
+    200,
+    "How it stands.",
+    headers=said("Retry-After", "Preference-Applied", "Idempotent-Replayed"),
+    links=TASK_LINKS,
+)
+ALL_ACCEPTED: Responses = BODY_REFUSALS | answer(
+    200, "How they stand.", headers=said("Retry-After", "Idempotent-Replayed")
+)
+LISTED: Responses = REFUSALS | answer(200, "A page of them.", links=next_page("list_tasks"))
+LOOKED_AT: Responses = REFUSALS | {
     200: {
         "description": "How it stands.",
-        "headers": RETRY_AFTER | PREFERENCE_APPLIED | IDEMPOTENT_REPLAYED,
-    }
-}
-ALL_ACCEPTED: Responses = BODY_REFUSALS | {
-    200: {"description": "How they stand.", "headers": RETRY_AFTER | IDEMPOTENT_REPLAYED}
-}
-LOOKED_AT: Responses = REFUSALS | {
-    200: {"description": "How it stands.", "headers": ETAG | RETRY_AFTER | PREFERENCE_APPLIED},
+        "headers": said("ETag", "Retry-After", "Preference-Applied"),
+    },
     304: {
         "description": "The answer that If-None-Match names still holds.",
-        "headers": ETAG | RETRY_AFTER | PREFERENCE_APPLIED,
+        "headers": said("ETag", "Retry-After", "Preference-Applied"),
     },
 }
 STREAMED: Responses = (

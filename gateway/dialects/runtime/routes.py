@@ -19,6 +19,7 @@ from gateway.dialects.runtime.documents import (
     ALL_ACCEPTED,
     CREATE,
     LIST_QUERY,
+    LISTED,
     LOOK,
     LOOKED_AT,
     STREAMED,
@@ -26,7 +27,7 @@ from gateway.dialects.runtime.documents import (
 from gateway.events import Following, event_stream, frames_of, last_event_id
 from gateway.idempotency import HEADER, REPLAYED_HEADER, parse_key
 from gateway.looking import CALL_SECONDS, look, still_lives
-from gateway.openapi import IDEMPOTENCY_KEY, IF_NONE_MATCH, LAST_EVENT_ID, REFUSALS, reads
+from gateway.openapi import IDEMPOTENCY_KEY, IF_NONE_MATCH, LAST_EVENT_ID, reads
 from gateway.optional_body import read_optional_body
 from gateway.polling import poll_headers
 from gateway.route import Route
@@ -121,7 +122,7 @@ async def replay_task(request: Request, task_id: TaskId) -> Response:
     mapping.TASKS_PATH,
     summary="List tasks",
     response_model=many_schemas.TaskList,
-    responses=REFUSALS,
+    responses=LISTED,
     openapi_extra=reads(*LIST_QUERY),
 )
 async def list_tasks(request: Request) -> Response:

@@ -140,7 +140,7 @@ class Failure(BaseModel):
     index: int | None = Field(description="Its step_index, if a step is to blame.")
     code: FailureCode
     message: str
-    reason: str | None = Field(None, description="A finer word than code.")
+    reason: str | None = Field(description="A finer word than code.")
 
 
 EXECUTION: dict[str, Any] = {

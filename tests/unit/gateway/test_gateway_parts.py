@@ -135,7 +135,14 @@ def test_methods_of_a_path_are_those_of_all_its_routes() -> None:
 
     assert methods.of("/v1/keys") == ["GET", "HEAD", "OPTIONS", "POST"]
     assert methods.of("/v1/keys/x") == ["DELETE", "GET", "HEAD", "OPTIONS"]
-    assert methods.of("/nothing") == ["OPTIONS"]
+    assert methods.of("/nothing") == []
+
+
+def test_a_path_of_its_own_is_no_task_of_that_name() -> None:
+    methods = Methods(ROUTERS)
+
+    assert methods.of("/api/v1/tasks/execute") == ["OPTIONS", "POST"]
+    assert methods.of("/api/v1/tasks/usage") == ["GET", "HEAD", "OPTIONS"]
 
 
 def test_settings_name_every_bad_variable() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.query import MAX_PARAMETERS, cursor_of, limit_of, read_query, wait_seconds_of
+from gateway.query import MAX_PARAMETERS, cursor_of, limit_of, read_query, text_of, wait_seconds_of
 from libs.core.errors import PawlError
 
 
@@ -54,14 +54,24 @@ def test_anything_else_is_refused(raw: bytes, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [(None, 0.0), ("0", 0.0), ("25", 25.0), ("2.5", 2.5), ("025", 25.0)]
+    ("text", "seconds"),
+    [
+        (None, 0.0),
+        ("0", 0.0),
+        ("25", 25.0),
+        ("2.5", 2.5),
+        ("025", 25.0),
+        ("7.223316757861349", 7.223316757861349),
+        ("1e1", 10.0),
+        ("1E-7", 1e-7),
+    ],
 )
 def test_wait_is_a_number_of_seconds(text: str | None, seconds: float) -> None:
     assert wait_seconds_of({} if text is None else {"wait": text}) == seconds
 
 
 @pytest.mark.parametrize(
-    "text", ["", "25.1", "26", "-1", "+1", "1e1", "nan", "inf", " 1", "٣", "1."]
+    "text", ["", "25.1", "26", "-1", "+1", "1e", "1e2", "9e999", "nan", "inf", " 1", "٣", "1."]
 )
 def test_another_wait_is_refused(text: str) -> None:
     with pytest.raises(PawlError) as caught:
@@ -90,3 +100,12 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
         outcome = error.kind.http
 
     assert outcome in {200, 422}
+
+
+def test_an_empty_value_is_not_an_absent_one() -> None:
+    assert (text_of({}, "month"), text_of({"month": "2026-02"}, "month")) == ("", "2026-02")
+
+    with pytest.raises(PawlError) as caught:
+        text_of({"month": ""}, "month")
+
+    assert caught.value.errors[0].field == "month"
