@@ -9,12 +9,14 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,13 +48,16 @@ Hurt = Refusal | Break
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One request. `status` is what was answered; None: nothing."""
+    """One request. `at` is when it came, in monotonic seconds; `status` what was answered, None:
+    nothing.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
-    status: int | None
+    at: float
+    status: int | None = None
     content_type: str = ""
 
     @property
@@ -82,6 +87,11 @@ class RecordingProxy:
         with self._lock:
             return [seen for seen in self.seen if seen.method == method]
 
+    def pauses(self, method: str) -> list[float]:
+        """Seconds between the requests of this method."""
+        moments = [seen.at for seen in self.of(method)]
+        return [later - sooner for sooner, later in pairwise(moments)]
+
     def _next_hurt(self, method: str) -> Hurt | None:
         with self._lock:
             waiting = self._hurts.get(method)
@@ -109,7 +119,7 @@ class RecordingProxy:
             path=handler.path,
             headers={name.lower(): text for name, text in handler.headers.items()},
             body=handler.rfile.read(length),
-            status=None,
+            at=time.monotonic(),
         )
         hurt = self._next_hurt(seen.method)
         if isinstance(hurt, Refusal):

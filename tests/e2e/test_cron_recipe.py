@@ -149,6 +149,7 @@ def test_429_is_waited_out_as_retry_after_says(cron: Cron) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert [seen.status for seen in cron.proxy.seen] == [429, 429, 200]
+    assert all(1 <= pause < 5 for pause in cron.proxy.pauses("POST"))
     assert len(cron.tasks) == 1
 
 
