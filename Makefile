@@ -6,7 +6,7 @@ PROTOS := $(shell find protos/pawl -name '*.proto' | sort)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt lint types imports protos verify-protos tool-docs proto-baseline test test-unit test-db test-e2e test-faults test-kafka check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean sandbox-image
+.PHONY: help install fmt lint types imports protos verify-protos tool-docs proto-baseline test test-unit test-db test-e2e test-faults test-kafka test-n8n check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean sandbox-image
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ test-faults: install ## The whole stack while it is hurt, some minutes
 
 test-kafka: install ## The whole stack as processes, its events on Kafka
 	PAWL_BUS=kafka pytest tests/e2e tests/hostile tests/faults/test_crash_points.py
+
+test-n8n: install ## The workflows of examples/n8n in a real n8n; installs 2 GB of it into build/n8n first
+	@command -v npm >/dev/null || { echo "make: npm is missing (it comes with Node.js 20)"; exit 1; }
+	@mkdir -p build/n8n && cp tests/automation/package.json build/n8n/
+	npm install --prefix build/n8n --omit=optional --no-audit --no-fund --loglevel=error
+	pytest -m n8n tests/automation
 
 check: lint types imports verify-protos test ## Everything that CI runs
 
