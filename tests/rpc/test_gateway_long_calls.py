@@ -22,7 +22,7 @@ RUNNING = task_pb2.TASK_STATE_RUNNING
 SUCCEEDED = task_pb2.TASK_STATE_SUCCEEDED
 EXECUTE = "/api/v1/tasks/execute"
 BODY = {"task_definition": {"topic": "ai"}, "max_steps": 1, "timeout_seconds": 45}
-TOKEN_SECONDS = 0.4
+TOKEN_SECONDS = 1.0
 
 
 @pytest_asyncio.fixture
@@ -106,7 +106,7 @@ async def test_a_wait_goes_on_with_the_next_token(world: GatewayWorld) -> None:
 async def test_a_wait_that_is_over_is_answered_with_the_state_of_then(world: GatewayWorld) -> None:
     task_id = world.scheduler.keep(make_task(RUNNING))
 
-    answer = await world.http.get(f"/api/v1/tasks/{task_id}?wait=1")
+    answer = await world.http.get(f"/api/v1/tasks/{task_id}?wait=2")
 
     assert answer.json()["status"] == "running"
     assert len(_looks_at(world)()) >= 2

@@ -58,8 +58,8 @@ def test_what_is_not_understood_is_ignored(lines: list[str]) -> None:
 @pytest.mark.parametrize("piece", ['"', '"\\', '\\"', ",", "wait=", 'wait="', " ", '"\\"'])
 def test_hostile_lines_are_read_quickly(piece: str) -> None:
     lines = [piece * (32_000 // len(piece)), *[piece * (1000 // len(piece))] * 30]
-    begin = time.perf_counter()
+    begin = time.process_time()
 
     wait_preference(lines)
 
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
