@@ -10,6 +10,7 @@ from libs.core.errors import PawlError
 from libs.core.ids import new_id
 from tests.hostile.case_files import Case, built
 from tests.hostile.egress_attacks import attack_in_process
+from tests.hostile.many import runner_of
 from tests.hostile.target import EXECUTE, Target
 from tests.hostile.wire import Answer, request
 
@@ -23,7 +24,10 @@ FILE_NAME = re.compile(rb"\.py\b")
 PROBLEM = ["type", "title", "status", "detail", "code", "request_id", "errors"]
 PLAN_STEP: dict[str, Any] = {"tool": "math", "input": {"expression": "1+1"}}
 
-RUNNABLE = ("d1.execute", "d1.get", "d1.trace", "tool.math", "tool.http_request", "grpc.GetTask")
+RUNNABLE = (
+    *("d1.execute", "d1.get", "d1.trace", "d1+d3.create", "d2.cancel", "key.revoke"),
+    *("tool.math", "tool.http_request", "grpc.GetTask"),
+)
 SANDBOX_OP = "tool.python_sandbox"
 """These run on stacks of their own, which have a sandbox."""
 
@@ -31,7 +35,9 @@ SANDBOX_OP = "tool.python_sandbox"
 async def attack(case: Case, target: Target) -> None:
     """Run one case; AssertionError when it is not answered as expected."""
     before, hits = await target.tasks(), target.canary.hits
-    if case.op == "grpc.GetTask":
+    if (run := runner_of(case)) is not None:
+        await run(case, target)
+    elif case.op == "grpc.GetTask":
         await _over_grpc(case, target)
     elif "dns" in case.input or "env" in case.input:
         await attack_in_process(case, target.canary)

@@ -56,11 +56,7 @@ def test_the_cases_that_are_not_run_are_exactly_those_not_built() -> None:
     assert set(NOT_BUILT) <= set(known)
     assert {case.op for case in cases_of("sandbox_code")} == {SANDBOX_OP}
     assert {case.op for case in RUNNING} <= set(RUNNABLE)
-    accounts_and_limits = {"HA-021", "HA-025", "HA-037", "HA-053"}
-    built_elsewhere = {
-        case.id for case in all_cases() if case.id in NOT_BUILT and case.op in RUNNABLE
-    }
-    assert built_elsewhere <= accounts_and_limits
+    assert not [case.id for case in all_cases() if case.id in NOT_BUILT and case.op in RUNNABLE]
 
 
 @pytest.mark.parametrize("case", RUNNING, ids=lambda case: case.id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,14 +39,27 @@ class Wire:
     host: str
     port: int
     limit: int = field(default=2**24)
+    source: str = ""
+    """The address to come from; the system's choice when empty."""
 
     async def send(self, raw: bytes) -> Answer:
         """Send the bytes and read one answer."""
         begin = time.perf_counter()
-        reader, writer = await asyncio.open_connection(self.host, self.port, limit=self.limit)
-        try:
+        async with self.opened() as (reader, writer):
             writer.write(raw)
-            return await asyncio.wait_for(_read(reader, begin), PATIENCE_SECONDS)
+            return await asyncio.wait_for(read_answer(reader, begin), PATIENCE_SECONDS)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection that nothing has been sent on."""
+        reader, writer = await asyncio.open_connection(
+            self.host,
+            self.port,
+            limit=self.limit,
+            local_addr=(self.source, 0) if self.source else None,
+        )
+        try:
+            yield reader, writer
         finally:
             writer.close()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)
@@ -65,7 +79,8 @@ def request(
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b"")
 
 
-async def _read(reader: asyncio.StreamReader, begin: float) -> Answer:
+async def read_answer(reader: asyncio.StreamReader, begin: float) -> Answer:
+    """The first answer that comes; `begin` (perf_counter) is when the request was begun."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except (asyncio.IncompleteReadError, ConnectionResetError):

@@ -173,8 +173,11 @@ async def account(stack: Stack) -> AsyncIterator[Account]:
     canary = f"canary-{secrets.token_hex(8)}"
     operator = stack.ready.api_key
     timeout = httpx2.Timeout(30, read=IDLE_SECONDS)
+    # Bad keys are counted by address: so each account has its own.
+    source = f"127.{secrets.randbelow(254) + 1}.{secrets.randbelow(254) + 1}.2"
+    transport = httpx2.AsyncHTTPTransport(local_address=source)
     async with httpx2.AsyncClient(
-        base_url=stack.ready.url, timeout=timeout, trust_env=False
+        base_url=stack.ready.url, timeout=timeout, trust_env=False, transport=transport
     ) as http:
         new = Account(
             stack=stack, http=http, canary=canary, tenant_id="", owner=operator, marks={canary}

@@ -14,6 +14,7 @@ import pytest_asyncio
 from gateway.app import create_app
 from gateway.call import Gateway
 from libs.cli.stack import Stack
+from libs.core.api_key import make_key
 from services.auth.scopes import GRANTABLE
 from tests.e2e.isolation.account import Account, Answer, account, filled, unknown
 from tests.e2e.isolation.routes import DETOURS, OPERATOR, ROUTES, Detour, Row
@@ -21,6 +22,7 @@ from tests.e2e.tasks import EXECUTE
 
 pytestmark = pytest.mark.e2e
 
+UNKNOWN = make_key(prefix="pawl", mode="live", random_chars=32 * "0")
 READING = tuple(scope for scope in GRANTABLE if scope.endswith(":read"))
 NEEDING_A_KEY = [row for row in ROUTES if row.scopes is not None]
 NEEDING_A_SCOPE = [(row, scope) for row in NEEDING_A_KEY for scope in row.scopes or ()]
@@ -95,7 +97,9 @@ async def test_own_key_is_answered(row: Row, spent: Account) -> None:
 
 
 @pytest.mark.parametrize("row", ROUTES, ids=lambda row: row.id)
-@pytest.mark.parametrize("key", [None, "unknown", "pawl_live_" + "0" * 38])
+@pytest.mark.parametrize(
+    "key", [None, "malformed", UNKNOWN.secret], ids=["none", "malformed", "unknown"]
+)
 async def test_without_a_good_key_nothing_is_told(row: Row, key: str | None, mine: Account) -> None:
     path, text = await filled(mine, row.path), await filled(mine, json.dumps(row.body))
     before = await mine.rows()
