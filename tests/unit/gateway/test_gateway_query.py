@@ -54,7 +54,8 @@ def test_anything_else_is_refused(raw: bytes, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [
+    ("text", "seconds"),
+    [
         (None, 0.0),
         ("0", 0.0),
         ("25", 25.0),
