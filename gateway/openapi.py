@@ -92,8 +92,10 @@ def header_parameter(name: str, description: str, schema: dict[str, Any]) -> Par
 
 WAIT = query_parameter(
     "wait",
-    "Seconds to wait for the task to end before answering with its state of then.",
-    {"type": "number", "minimum": 0, "maximum": 25, "default": 0},
+    "Seconds to wait for the task to end before answering with its state of then; as `Prefer` says,"
+    " or not at all, when absent.",
+    # Without a default: generated clients would send it, and nothing would come of Prefer.
+    {"type": "number", "minimum": 0, "maximum": 25},
 )
 PREFER = header_parameter(
     "Prefer",

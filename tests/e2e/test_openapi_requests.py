@@ -24,7 +24,7 @@ from tests.stacks import StackEnvirons
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-CONFIG = "tests/e2e/schemathesis.toml"
+CONFIG = ROOT / "tests/e2e/schemathesis.toml"
 RUN_SECONDS = 270
 SEEDS = 3
 SHOWN_CHARACTERS = 20_000
@@ -53,7 +53,7 @@ def test_no_request_is_answered_otherwise_than_the_document_says(
 
     run = subprocess.run(
         command(own_stack, report),
-        cwd=ROOT,
+        cwd=tmp_path,
         env=os.environ | settings(own_stack, client),
         capture_output=True,
         text=True,
@@ -73,7 +73,7 @@ def test_no_request_is_answered_otherwise_than_the_document_says(
 
 def command(stack: Stack, report: Path) -> list[str]:
     """Schemathesis over the document of a running Pawl."""
-    program = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", CONFIG]
+    program = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG)]
     document = f"{stack.server.url}/openapi.json"
     return [*program, "run", document, "--report-ndjson-path", str(report)]
 
