@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+GENERATOR := $(VENV)/generator
 PROTOS := $(shell find protos/pawl -name '*.proto' | sort)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt lint types imports protos verify-protos tool-docs proto-baseline test test-unit test-db test-e2e test-faults test-kafka test-n8n check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean sandbox-image
+.PHONY: help install generator fmt lint types imports protos verify-protos tool-docs proto-baseline test test-unit test-db test-e2e test-faults test-kafka test-n8n check certs up demo bench clean lock compose-build compose-up compose-demo compose-down compose-clean sandbox-image
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +21,14 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt || { echo "make: the Python package index cannot be reached, or lacks a package for this machine (see above)"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . || { echo "make: Pawl itself cannot be installed (see above); it needs hatchling from the Python package index"; exit 1; }
 	@touch $@
+
+# What generates clients wants other versions than Pawl: an environment of its own.
+$(GENERATOR)/.installed: requirements/generator.txt $(VENV)/.installed
+	@$(PYTHON) -m venv $(GENERATOR)
+	@$(GENERATOR)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/generator.txt || { echo "make: the Python package index cannot be reached, or lacks a package for this machine (see above)"; exit 1; }
+	@touch $@
+
+generator: $(GENERATOR)/.installed ## Make .venv/generator with openapi-python-client, for tests of the OpenAPI document
 
 install: $(VENV)/.installed ## Make .venv with the pawl command
 
@@ -54,7 +63,7 @@ tool-docs: install ## Write docs/tools-reference.md from the specs of the tools
 proto-baseline: install ## Accept today's protos as the baseline for breaking changes
 	buf build protos -o protos/baseline.binpb
 
-test: install ## All tests
+test: install generator ## All tests
 	pytest
 
 test-unit: install ## Rules without I/O
@@ -63,13 +72,13 @@ test-unit: install ## Rules without I/O
 test-db: install ## Stores against a real PostgreSQL
 	pytest tests/store tests/rpc
 
-test-e2e: install ## The whole stack as processes
+test-e2e: install generator ## The whole stack as processes
 	pytest tests/e2e
 
 test-faults: install ## The whole stack while it is hurt, some minutes
 	pytest tests/faults
 
-test-kafka: install ## The whole stack as processes, its events on Kafka
+test-kafka: install generator ## The whole stack as processes, its events on Kafka
 	PAWL_BUS=kafka pytest tests/e2e tests/hostile tests/faults/test_crash_points.py
 
 test-n8n: install ## The workflows of examples/n8n in a real n8n; installs 2 GB of it into build/n8n first
@@ -114,6 +123,7 @@ lock: ## Pin the requirements anew (needs uv)
 	uv pip compile --quiet --no-header requirements/server.in -o requirements/server.txt
 	uv pip compile --quiet --no-header requirements/runtime.in -o requirements/runtime.txt
 	uv pip compile --quiet --no-header requirements/dev.in -o requirements/dev.txt
+	uv pip compile --quiet --no-header requirements/generator.in -o requirements/generator.txt
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

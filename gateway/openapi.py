@@ -22,7 +22,8 @@ REQUEST_ID = "req_5f0c6f1e8d3b4a72c9e01d44"
 SUMMARY = "A runtime for AI tasks: planned before they run, bounded, forward-only, verifiable."
 DESCRIPTION = """\
 Bodies are JSON in UTF-8 of at most 1 MiB, read strictly: a member or query parameter that is not
-known, a repeated one, null where nothing is meant, and a number that is not finite are refused.
+known, a repeated one, null where nothing is meant, an integer with a point or exponent, and a
+number that is not finite are refused.
 Every refusal is an `application/problem+json` (RFC 9457) whose `code` programs go by. Answers may
 get members, and refusals codes, that are not in this document yet.
 
@@ -91,8 +92,10 @@ def header_parameter(name: str, description: str, schema: dict[str, Any]) -> Par
 
 WAIT = query_parameter(
     "wait",
-    "Seconds to wait for the task to end before answering with its state of then.",
-    {"type": "number", "minimum": 0, "maximum": 25, "default": 0},
+    "Seconds to wait for the task to end before answering with its state of then; as `Prefer` says,"
+    " or not at all, when absent.",
+    # Without a default: generated clients would send it, and nothing would come of Prefer.
+    {"type": "number", "minimum": 0, "maximum": 25},
 )
 PREFER = header_parameter(
     "Prefer",
@@ -115,12 +118,16 @@ IDEMPOTENCY_KEY = header_parameter(
     "Idempotency-Key",
     "The same key with the same body is answered with the task of the first request, for 24 hours;"
     " with another body it is refused. 1 to 255 printable ASCII characters, bare or quoted.",
-    {"type": "string", "minLength": 1, "maxLength": 255},
+    {
+        "type": "string",
+        "pattern": r'^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-\[\]-~]|\\["\\]){1,255}")$',
+        "examples": ["invoice-2026-117"],
+    },
 )
 LAST_EVENT_ID = header_parameter(
     "Last-Event-ID",
-    "The id of the last event received; the stream goes on after it.",
-    {"type": "string"},
+    "The id of the last event received; the stream goes on after it. Empty is as absent.",
+    {"type": "string", "pattern": "^[0-9]{0,19}$"},
 )
 
 

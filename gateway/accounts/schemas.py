@@ -44,7 +44,6 @@ Grantable = Literal[
 ]
 Scope = Grantable | Literal["operator"]
 Mode = Literal["live", "test"]
-Ids = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 TENANT_PATTERN = "^([a-z][a-z0-9-]{0,63}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$"
 TenantMeant = Annotated[
@@ -55,6 +54,7 @@ TenantMeant = Annotated[
     ),
 ]
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+Ids = Annotated[list[Id], Field(max_length=100)]
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 Email = Annotated[
     str,
@@ -120,9 +120,16 @@ class CreateKey(BaseModel):
         },
     )
     tenant: Optional[TenantMeant] = ABSENT
-    name: Optional[Annotated[str, Field(max_length=100, description="A label for people.")]] = (
-        ABSENT
-    )
+    name: Optional[
+        Annotated[
+            str,
+            Field(
+                max_length=100,
+                pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$",
+                description="A label for people, of one line.",
+            ),
+        ]
+    ] = ABSENT
     mode: Optional[Annotated[Mode, Field(description="live when absent.")]] = ABSENT
     prefix: Optional[
         Annotated[

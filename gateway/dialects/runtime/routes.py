@@ -13,7 +13,15 @@ from gateway.answers import JsonOut, json_answer, not_modified, page_answer
 from gateway.body import read_body
 from gateway.call import Call, open_call
 from gateway.conditional import MATCH_HEADER, has_it, weak_etag
-from gateway.dialects.runtime import lists, many_schemas, mapping, schemas, streams, trace
+from gateway.dialects.runtime import (
+    lists,
+    many_schemas,
+    mapping,
+    schemas,
+    streams,
+    trace,
+    trace_schemas,
+)
 from gateway.dialects.runtime.documents import (
     ACCEPTED,
     ALL_ACCEPTED,
@@ -164,7 +172,7 @@ async def get_task(request: Request, task_id: TaskId) -> Response:
 @router.get(
     "/api/v1/tasks/{task_id}/trace",
     summary="Look at everything that happened to a task",
-    response_model=schemas.Trace,
+    response_model=trace_schemas.Trace,
     responses=LOOKED_AT,
     openapi_extra=reads(IF_NONE_MATCH),
 )

@@ -1,0 +1,128 @@
+"""What schemathesis is told of Pawl: loaded by its command line as hooks, not by pytest.
+
+Two variables are read. PAWL_TEST_OWN names, with commas between, the key, the person and the tenant
+that the run itself uses, which no request may end. PAWL_TEST_SEEDS is JSON: for an operation, path
+parameters of things that are there, each used once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from typing import Any
+
+import schemathesis
+from schemathesis.core.failures import Failure
+
+OWN = frozenset(os.environ["PAWL_TEST_OWN"].split(","))
+SEEDS: dict[str, list[dict[str, str]]] = json.loads(os.environ["PAWL_TEST_SEEDS"])
+UNKNOWN = "00000000-0000-7000-8000-000000000000"
+
+REJECTED_POSITIVE = "ST202"
+"""Schemathesis' code for a request that fits its schema and is refused all the same."""
+
+BEYOND_A_SCHEMA = frozenset(
+    {
+        "bad_ref",
+        "idempotency_key_reused",
+        "invalid_characters",
+        "invalid_cursor",
+        "limit_exceeded",
+        "number_out_of_range",
+        "plan_invalid",
+        "step_limit",
+        "tool_unavailable",
+        "unknown_tool",
+    }
+)
+"""Codes of refusals whose reason no schema can say."""
+BEYOND_A_FIELD = frozenset({"expires_at", "timeout_seconds", "scheduled_at", "to", "Last-Event-ID"})
+"""Fields that are measured by the clock or by another field."""
+EVENT_SHAPE = "ST108"
+"""Schemathesis' code for an event that is not what it expects: the schema is that of the whole."""
+IDEMPOTENCY_KEY = "Idempotency-Key"
+GOOD_KEY = re.compile(r"[ !#-~]{1,200}")
+numbers = itertools.count()
+STREAMS = frozenset({"/v1/events", "/api/v1/tasks/{task_id}/events"})
+LAST_EVENT_ID = "Last-Event-ID"
+SANE_DIGITS = 9
+FRAMING = frozenset(
+    {"connection", "content-length", "content-type", "date", "transfer-encoding", "allow"}
+)
+
+
+@schemathesis.hook
+def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
+    """Turn away whatever would change the run's own key, person or tenant; begin streams where
+    there are events already.
+    """
+    if case.meta is None or case.meta.generation.mode.is_positive:
+        _begin_stream(case)
+        _renew_idempotency_key(case)
+        if seeds := SEEDS.get(case.operation.label):
+            case.path_parameters.update(seeds.pop())
+    if case.operation.method.lower() == "get":
+        return
+    for name, value in (case.path_parameters or {}).items():
+        spelled = str(value).lower().replace("-", "").rpartition("_")[2]
+        if spelled in {own.replace("-", "") for own in OWN}:
+            case.path_parameters[name] = UNKNOWN
+
+
+def _begin_stream(case: Any) -> None:
+    """From the first event, wherever the case would have the stream begin in good order."""
+    if case.operation.path in STREAMS:
+        after = case.headers.get(LAST_EVENT_ID, "")
+        if (
+            isinstance(after, str) and after.isdecimal() and len(after) <= SANE_DIGITS
+        ) or not after:
+            case.headers[LAST_EVENT_ID] = "0"
+
+
+def _renew_idempotency_key(case: Any) -> None:
+    """A good key is made new: else nearly all creates would be refused for having one and the same
+    key with another body.
+    """
+    key = case.headers.get(IDEMPOTENCY_KEY)
+    if isinstance(key, str) and GOOD_KEY.fullmatch(key):
+        case.headers[IDEMPOTENCY_KEY] = f"{key}{next(numbers)}"
+
+
+@schemathesis.hook
+def filter_failure(_context: Any, failure: Any, _case: Any, response: Any) -> bool:
+    """Pass over what no schema of OpenAPI 3.1 can say: some reasons to refuse a request that fits
+    its schema, and the shape of one event of a stream.
+    """
+    if failure.code == EVENT_SHAPE:
+        return False
+    if failure.code != REJECTED_POSITIVE:
+        return True
+    problem = json.loads(response.content)
+    if problem["code"] in BEYOND_A_SCHEMA:
+        return False
+    errors = problem["errors"]
+    return not errors or not all(map(_is_beyond_a_schema, errors))
+
+
+def _is_beyond_a_schema(error: dict[str, str]) -> bool:
+    by_another = error["field"].rpartition(".")[2] in BEYOND_A_FIELD
+    # To JSON Schema 2.0 is an integer.
+    return by_another or error["detail"] == "it is a number; it must be an integer"
+
+
+@schemathesis.check
+def documented_headers(_context: Any, response: Any, case: Any) -> None:
+    """Every header of an answer is in the document."""
+    definition = case.operation.responses.find_by_status_code(response.status_code)
+    if definition is None:
+        return
+    known = {name.lower() for name, _ in definition.headers.items()}
+    undocumented = {name.lower() for name in response.headers} - known - FRAMING
+    if undocumented:
+        raise Failure(
+            operation=case.operation.label,
+            title="Undocumented headers",
+            message=", ".join(sorted(undocumented)),
+        )

@@ -1,0 +1,98 @@
+"""A client that openapi-python-client makes from the OpenAPI document runs the quickstart."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from libs.cli.client import Client
+from libs.cli.stack import Stack
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+GENERATOR = Path(sys.executable).parents[1] / "generator" / "bin"
+CURL_BODY = re.compile(r"--data '(\{.*?\})'", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def generated(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the package `pawl_client`, made without a warning."""
+    if not (GENERATOR / "openapi-python-client").exists():
+        pytest.skip("openapi-python-client is not installed: make generator")
+    directory = tmp_path_factory.mktemp("generated")
+    document = directory / "openapi.json"
+    document.write_text(json.dumps(Client(stack.server).get("/openapi.json")))
+
+    options = (
+        "--meta",
+        "none",
+        "--fail-on-warning",
+        "--path",
+        document.name,
+        "--output-path",
+        "pawl_client",
+    )
+    run = subprocess.run(
+        [str(GENERATOR / "openapi-python-client"), "generate", *options],
+        env=os.environ | {"PATH": f"{GENERATOR}:{os.environ['PATH']}"},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "arning" not in run.stdout + run.stderr
+    return directory
+
+
+def test_the_readme_quickstart_runs_with_a_generated_client(
+    stack: Stack, generated: Path, tmp_path: Path
+) -> None:
+    task, trace = tmp_path / "task.json", tmp_path / "trace.json"
+    task.write_text(readme_task())
+    environ = {
+        "PYTHONPATH": str(generated),
+        "PAWL_URL": stack.server.url,
+        "PAWL_API_KEY": stack.server.api_key,
+    }
+
+    run = subprocess.run(
+        [GENERATOR / "python", ROOT / "tests/e2e/generated_quickstart.py", task, trace],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout)
+    assert said["status"] == "succeeded"
+    assert said["refusal"] == "not_found"
+    assert said["result"] == Client(stack.server).api.get(said["task_id"]).result
+    verified = subprocess.run(
+        [sys.executable, "-m", "libs.cli", "verify", trace],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def readme_task() -> str:
+    """The body of the README's first curl."""
+    found = CURL_BODY.search((ROOT / "README.md").read_text())
+    assert found is not None
+    return found[1]
