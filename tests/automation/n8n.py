@@ -55,6 +55,18 @@ def node(of: Workflow, name: str) -> dict[str, Any]:
     return found
 
 
+def insert_before(
+    of: Workflow, name: str, new: str, *, kind: str, version: float, parameters: dict[str, Any]
+) -> None:
+    """Put a new node between a node and all that lead to it."""
+    for outputs in of["connections"].values():
+        for wire in (wire for wires in outputs["main"] for wire in wires):
+            wire["node"] = new if wire["node"] == name else wire["node"]
+    of["connections"][new] = {"main": [[{"node": name, "type": "main", "index": 0}]]}
+    made = {"id": new, "name": new, "type": f"n8n-nodes-base.{kind}", "typeVersion": version}
+    of["nodes"].append(made | {"position": [0, 0], "parameters": parameters})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """One run of a workflow: its exit code, and what n8n says of it."""
@@ -102,10 +114,14 @@ class N8n:
         self._run("import:credentials", f"--input={file}")
         file.unlink()
 
-    def execute(self, of: Workflow, *, pawl: str) -> Execution:
-        """Import a workflow and run it once. `pawl` is the address that it finds."""
+    def execute(self, of: Workflow, *, pawl: str, key: str = "") -> Execution:
+        """Import a workflow and run it once. `pawl` is the address that it finds in its
+        environment, `key` the key there.
+        """
         self._run("import:workflow", f"--input={self._file('workflow', of)}")
-        done = self._call("execute", f"--id={of['id']}", "--rawOutput", PAWL_URL=pawl)
+        done = self._call(
+            "execute", f"--id={of['id']}", "--rawOutput", PAWL_URL=pawl, PAWL_API_KEY=key
+        )
         return Execution(exit_code=done.returncode, output=done.stdout + done.stderr)
 
     def _file(self, name: str, content: object) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.automation.conftest import Automation
-from tests.automation.n8n import Workflow, node, workflow
+from tests.automation.n8n import Workflow, insert_before, node, workflow
 from tests.e2e.tasks import FAILING
 from tests.recording_proxy import Break, Refusal
 
@@ -202,3 +202,36 @@ def test_a_refused_task_ends_the_workflow_with_what_pawl_says(automation: Automa
     assert "Pawl refused, HTTP 422: " in done.output
     assert automation.calls == ["POST execute 422"]
     assert automation.tasks == []
+
+
+def test_several_items_are_one_task_each_and_keep_their_keys(automation: Automation) -> None:
+    made = heeding()
+    rows = {"assignments": [{"id": "r", "name": "rows", "value": "[1, 2]", "type": "array"}]}
+    of_rows = {"mode": "manual", "assignments": rows, "options": {}}
+    split = {"fieldToSplitOut": "rows", "options": {}}
+    insert_before(made, "Task", "Rows", kind="set", version=3.4, parameters=of_rows)
+    insert_before(made, "Task", "Split", kind="splitOut", version=1, parameters=split)
+    automation.proxy.hurt("POST", TOO_MANY)
+
+    done = automation.execute(made)
+
+    assert done.exit_code == 0, done.output
+    posted = keys(automation)
+    assert sorted(key[-2:] for key in set(posted)) == ["-0", "-1"]
+    assert len(posted) == 3
+    assert [task["status"] for task in automation.tasks] == ["succeeded"] * 2
+
+
+def test_the_key_may_come_from_the_environment(automation: Automation) -> None:
+    made = plain()
+    for name in ("Submit", "Look", "Trace"):
+        fields = node(made, name)["parameters"]
+        fields["authentication"] = "none"
+        headers = fields.setdefault("headerParameters", {"parameters": []})["parameters"]
+        headers.append({"name": "Authorization", "value": "=Bearer {{ $env.PAWL_API_KEY }}"})
+        fields["sendHeaders"] = True
+
+    done = automation.execute(made, key=automation.client.server.api_key)
+
+    assert done.exit_code == 0, done.output
+    assert [task["status"] for task in automation.tasks] == ["succeeded"]
