@@ -84,8 +84,8 @@ test-kafka: install generator ## The whole stack as processes, its events on Kaf
 test-n8n: install ## The workflows of examples/n8n in a real n8n; installs 2 GB of it into build/n8n first
 	@command -v npm >/dev/null || { echo "make: npm is missing (it comes with Node.js 20)"; exit 1; }
 	@mkdir -p build/n8n && cp tests/automation/package.json build/n8n/
-	npm install --prefix build/n8n --omit=optional --no-audit --no-fund --loglevel=error
-	pytest -m n8n tests/automation
+	timeout 480 npm install --prefix build/n8n --omit=optional --no-audit --no-fund --loglevel=error
+	pytest -m n8n --session-timeout=480 tests/automation
 
 check: lint types imports verify-protos test ## Everything that CI runs
 

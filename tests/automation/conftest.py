@@ -25,9 +25,9 @@ class Automation:
     client: Client
     proxy: RecordingProxy
 
-    def execute(self, of: Workflow) -> Execution:
-        """Run a workflow once."""
-        return self.n8n.execute(of, pawl=self.proxy.url)
+    def execute(self, of: Workflow, *, key: str = "") -> Execution:
+        """Run a workflow once; with a key in its environment too, if it is given one."""
+        return self.n8n.execute(of, pawl=self.proxy.url, key=key)
 
     @property
     def tasks(self) -> list[dict[str, Any]]:

@@ -23,10 +23,13 @@ CREDENTIAL = "pawlHeaderAuth01"
 COMMAND_SECONDS = 120.0
 QUIET = {
     "N8N_DIAGNOSTICS_ENABLED": "false",
+    "N8N_DYNAMIC_BANNERS_ENABLED": "false",
     "N8N_HIRING_BANNER_ENABLED": "false",
+    "N8N_LICENSE_AUTO_RENEW_ENABLED": "false",
     "N8N_PERSONALIZATION_ENABLED": "false",
     "N8N_TEMPLATES_ENABLED": "false",
     "N8N_VERSION_NOTIFICATIONS_ENABLED": "false",
+    "N8N_VERSION_NOTIFICATIONS_WHATS_NEW_ENABLED": "false",
 }
 """Without these n8n calls home."""
 
@@ -53,6 +56,18 @@ def node(of: Workflow, name: str) -> dict[str, Any]:
     [found] = [one for one in of["nodes"] if one["name"] == name]
     assert isinstance(found, dict)
     return found
+
+
+def insert_before(
+    of: Workflow, name: str, new: str, *, kind: str, version: float, parameters: dict[str, Any]
+) -> None:
+    """Put a new node between a node and all that lead to it."""
+    for outputs in of["connections"].values():
+        for wire in (wire for wires in outputs["main"] for wire in wires):
+            wire["node"] = new if wire["node"] == name else wire["node"]
+    of["connections"][new] = {"main": [[{"node": name, "type": "main", "index": 0}]]}
+    made = {"id": new, "name": new, "type": f"n8n-nodes-base.{kind}", "typeVersion": version}
+    of["nodes"].append(made | {"position": [0, 0], "parameters": parameters})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +117,14 @@ class N8n:
         self._run("import:credentials", f"--input={file}")
         file.unlink()
 
-    def execute(self, of: Workflow, *, pawl: str) -> Execution:
-        """Import a workflow and run it once. `pawl` is the address that it finds."""
+    def execute(self, of: Workflow, *, pawl: str, key: str = "") -> Execution:
+        """Import a workflow and run it once. `pawl` is the address that it finds in its
+        environment, `key` the key there.
+        """
         self._run("import:workflow", f"--input={self._file('workflow', of)}")
-        done = self._call("execute", f"--id={of['id']}", "--rawOutput", PAWL_URL=pawl)
+        done = self._call(
+            "execute", f"--id={of['id']}", "--rawOutput", PAWL_URL=pawl, PAWL_API_KEY=key
+        )
         return Execution(exit_code=done.returncode, output=done.stdout + done.stderr)
 
     def _file(self, name: str, content: object) -> Path:

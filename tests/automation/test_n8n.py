@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.automation.conftest import Automation
-from tests.automation.n8n import Workflow, node, workflow
+from tests.automation.n8n import Workflow, insert_before, node, workflow
 from tests.e2e.tasks import FAILING
 from tests.recording_proxy import Break, Refusal
 
@@ -29,6 +29,12 @@ TOO_MANY = Refusal(
     headers={"Retry-After": "2"},
     body={"status": 429, "code": "rate_limited", "detail": "too many requests"},
 )
+AWAY = Refusal(
+    status=503,
+    headers={"Retry-After": "2"},
+    body={"status": 503, "code": "unavailable", "detail": "a part of Pawl cannot be reached"},
+)
+ENDED_KEY = Refusal(status=401, body={"status": 401, "detail": "the key has been revoked"})
 POSTED, LOOKED, TRACED = "POST execute 200", "GET task 200", "GET trace 200"
 
 
@@ -132,15 +138,15 @@ def test_retry_on_fail_in_the_plain_workflow_posts_three_times_and_makes_one_tas
     assert len(automation.tasks) == 1
 
 
-def test_429_is_waited_out_where_refusals_are_heeded(automation: Automation) -> None:
-    automation.proxy.hurt("POST", TOO_MANY, TOO_MANY)
+def test_429_and_503_are_waited_out_where_refusals_are_heeded(automation: Automation) -> None:
+    automation.proxy.hurt("POST", TOO_MANY, AWAY)
     automation.proxy.hurt("GET", TOO_MANY)
 
     done = automation.execute(heeding())
 
     assert done.exit_code == 0, done.output
-    refused = "POST execute 429"
-    assert automation.calls[:4] == [refused, refused, POSTED, "GET task 429"]
+    refused = ["POST execute 429", "POST execute 503"]
+    assert automation.calls[:4] == [*refused, POSTED, "GET task 429"]
     assert automation.calls[-2:] == [LOOKED, TRACED]
     assert all(2 <= pause < 5 for pause in automation.proxy.pauses("POST"))
     assert automation.proxy.pauses("GET")[0] >= 2
@@ -202,3 +208,46 @@ def test_a_refused_task_ends_the_workflow_with_what_pawl_says(automation: Automa
     assert "Pawl refused, HTTP 422: " in done.output
     assert automation.calls == ["POST execute 422"]
     assert automation.tasks == []
+
+
+def test_a_key_that_ends_meanwhile_ends_the_loop(automation: Automation) -> None:
+    automation.proxy.hurt("GET", ENDED_KEY)
+
+    done = automation.execute(heeding())
+
+    assert done.exit_code != 0
+    assert "Pawl refused, HTTP 401: the key has been revoked" in done.output
+    assert automation.calls == [POSTED, "GET task 401"]
+
+
+def test_several_items_are_one_task_each_and_keep_their_keys(automation: Automation) -> None:
+    made = heeding()
+    rows = {"assignments": [{"id": "r", "name": "rows", "value": "[1, 2]", "type": "array"}]}
+    of_rows = {"mode": "manual", "assignments": rows, "options": {}}
+    split = {"fieldToSplitOut": "rows", "options": {}}
+    insert_before(made, "Task", "Rows", kind="set", version=3.4, parameters=of_rows)
+    insert_before(made, "Task", "Split", kind="splitOut", version=1, parameters=split)
+    automation.proxy.hurt("POST", TOO_MANY)
+
+    done = automation.execute(made)
+
+    assert done.exit_code == 0, done.output
+    posted = keys(automation)
+    assert sorted(key[-2:] for key in set(posted)) == ["-0", "-1"]
+    assert len(posted) == 3
+    assert [task["status"] for task in automation.tasks] == ["succeeded"] * 2
+
+
+def test_the_key_may_come_from_the_environment(automation: Automation) -> None:
+    made = plain()
+    for name in ("Submit", "Look", "Trace"):
+        fields = node(made, name)["parameters"]
+        fields["authentication"] = "none"
+        headers = fields.setdefault("headerParameters", {"parameters": []})["parameters"]
+        headers.append({"name": "Authorization", "value": "=Bearer {{ $env.PAWL_API_KEY }}"})
+        fields["sendHeaders"] = True
+
+    done = automation.execute(made, key=automation.client.server.api_key)
+
+    assert done.exit_code == 0, done.output
+    assert [task["status"] for task in automation.tasks] == ["succeeded"]

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.e2e
 SCRIPT = Path(__file__).parents[2] / "examples" / "cron" / "pawl-task"
 ANSWER: dict[str, Any] = {"task_definition": {"expression": "6 * 7"}}
 TOO_MANY = Refusal(status=429, headers={"Retry-After": "1"}, body={"code": "rate_limited"})
+AWAY = Refusal(status=503, headers={"Retry-After": "1"}, body={"code": "unavailable"})
 
 
 @dataclass(kw_only=True)
@@ -142,13 +143,13 @@ def test_a_run_named_by_the_crontab_is_the_key_in_place_of_the_minute(cron: Cron
     assert cron.keys == ["cron-report-2026-11-29"]
 
 
-def test_429_is_waited_out_as_retry_after_says(cron: Cron) -> None:
-    cron.proxy.hurt("POST", TOO_MANY, TOO_MANY)
+def test_429_and_503_are_waited_out_as_retry_after_says(cron: Cron) -> None:
+    cron.proxy.hurt("POST", TOO_MANY, AWAY)
 
     done = cron.run()
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert [seen.status for seen in cron.proxy.seen] == [429, 429, 200]
+    assert [seen.status for seen in cron.proxy.seen] == [429, 503, 200]
     assert all(1 <= pause < 5 for pause in cron.proxy.pauses("POST"))
     assert len(cron.tasks) == 1
 
