@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx2
 import psycopg
@@ -22,6 +22,7 @@ from libs.core.tiers import TIERS
 from libs.db.embedded import SUPERUSER
 from libs.db.roles import with_user
 from tests.e2e.tasks import EXECUTE
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -47,12 +48,18 @@ class Account:
         return made
 
     async def tasks(self) -> int:
+        return await self._count("SELECT count(*) FROM scheduler.tasks WHERE tenant_id = %s")
+
+    async def requests(self) -> int:
+        return await self._count(
+            "SELECT coalesce(sum(requests), 0) FROM auth.request_days WHERE tenant_id = %s"
+        )
+
+    async def _count(self, query: LiteralString) -> int:
         async with await psycopg.AsyncConnection.connect(
             self.stack.ready.postgres.dsn, autocommit=True
         ) as inspector:
-            cursor = await inspector.execute(
-                "SELECT count(*) FROM scheduler.tasks WHERE tenant_id = %s", (self.id,)
-            )
+            cursor = await inspector.execute(query, (self.id,))
             row = await cursor.fetchone()
             assert row is not None
             return int(row[0])
@@ -134,6 +141,25 @@ async def test_many_at_once_at_the_edge_of_a_minute_store_what_was_accepted(stac
     assert set(said) == {(200, None), (429, "rate_limited")}
     assert limit <= said[200, None] <= limit + took * limit / 60 + 1
     assert await account.tasks() == said[200, None]
+
+
+async def test_requests_are_counted_for_the_account_whose_key_came_with_them(stack: Stack) -> None:
+    """Also while two accounts ask at once, with whatever the one says of the other."""
+    busy, idle, refused = Account(stack), Account(stack), Account(stack)
+    reading = idle.key(scopes=["tasks:read"])["key"]
+    async with client(stack, busy.key()["key"]) as http, client(stack, reading) as other:
+        answers = await asyncio.gather(
+            *(http.get(f"/v1/keys?tenant={refused.name}") for _ in range(30)),
+            *(other.post(EXECUTE, json=SUM) for _ in range(20)),
+        )
+
+    assert Counter(answer.status_code for answer in answers) == {403: 50}
+
+    async def is_settled() -> bool:
+        return [await one.requests() for one in (busy, idle, refused)] == [30, 20, 0]
+
+    await eventually(is_settled, timeout=10)
+    assert [await one.tasks() for one in (busy, idle, refused)] == [0, 0, 0]
 
 
 async def test_one_idempotency_key_at_once_is_one_task_for_each_tenant_and_mode(

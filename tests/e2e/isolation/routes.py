@@ -5,6 +5,8 @@ A new route has to have its row here, or test_isolated_routes.py fails.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,6 +195,11 @@ class Detour:
     path: str
     body: Any = None
     statuses: frozenset[int]
+
+    @property
+    def kinds(self) -> list[str]:
+        """What it names, once each."""
+        return sorted(set(re.findall(r"[$#]([A-Z_]+)", self.path + json.dumps(self.body))))
 
     @property
     def id(self) -> str:

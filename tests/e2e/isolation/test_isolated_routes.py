@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,6 +27,7 @@ UNKNOWN = make_key(prefix="pawl", mode="live", random_chars=32 * "0")
 READING = tuple(scope for scope in GRANTABLE if scope.endswith(":read"))
 NEEDING_A_KEY = [row for row in ROUTES if row.scopes is not None]
 NEEDING_A_SCOPE = [(row, scope) for row in NEEDING_A_KEY for scope in row.scopes or ()]
+UNKNOWABLE = [d for d in DETOURS if len(d.kinds) == 1 and not d.kinds[0].endswith("_CURSOR")]
 NAMING = [row for row in ROUTES if "$" in row.path]
 
 
@@ -226,6 +228,41 @@ async def test_no_detour_leads_to_another_account(
     assert answer.status in detour.statuses, answer
     assert not mine.seen_in(answer.whole, said=path + text)
     assert await mine.rows() == before
+
+
+@pytest.mark.parametrize("detour", UNKNOWABLE, ids=lambda detour: detour.id)
+async def test_on_a_detour_a_thing_of_another_account_is_as_unknown_as_any(
+    detour: Detour, mine: Account, other: Account
+) -> None:
+    (kind,) = detour.kinds
+    said = []
+    for name in (await mine.fresh(kind), unknown(kind)):
+        path, text = detour.path.replace(f"${kind}", name), json.dumps(detour.body)
+        body = json.loads(text.replace(f'"#{kind}"', name).replace(f"${kind}", name))
+        answer = await mine.ask(detour.method, path, key=other.owner, body=body)
+        said.append((answer.status, _without_ids(answer.json, name)))
+
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tasks/$TASK", "/api/v1/tasks/$TASK/trace"])
+async def test_an_etag_or_a_wait_tells_another_account_nothing(
+    path: str, mine: Account, other: Account
+) -> None:
+    path = await filled(mine, path)
+    own = await mine.ask("GET", path, key=mine.owner)
+    (etag,) = re.findall(r"^etag: (.*)$", own.headers, re.MULTILINE)
+    seen = [
+        await mine.ask("GET", path, key=key, if_none_match=tag)
+        for key, tag in ((mine.owner, etag), (other.owner, etag), (other.owner, "*"))
+    ]
+
+    assert [answer.status for answer in seen] == [304, 404, 404]
+    if "trace" not in path:
+        began = time.monotonic()
+        waited = await mine.ask("GET", f"{path}?wait=20", key=other.owner)
+        is_refused(waited, 404, "not_found")
+        assert time.monotonic() - began < 5
 
 
 async def test_follower_of_one_account_hears_that_account_alone(
