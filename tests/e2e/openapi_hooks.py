@@ -32,15 +32,22 @@ BEYOND_A_SCHEMA = frozenset(
         "invalid_cursor",
         "limit_exceeded",
         "number_out_of_range",
-        "plan_invalid",
         "step_limit",
         "tool_unavailable",
         "unknown_tool",
     }
 )
-"""Codes of refusals whose reason no schema can say."""
-BEYOND_A_FIELD = frozenset({"expires_at", "timeout_seconds", "scheduled_at", "to", "Last-Event-ID"})
-"""Fields that are measured by the clock or by another field."""
+"""Codes whose reason no schema can say: it is the tier's, the catalogue's or the past's."""
+BEYOND_A_FIELD = frozenset(
+    {
+        ("Last-Event-ID", "out_of_range"),
+        ("expires_at", "out_of_range"),
+        ("scheduled_at", "out_of_range"),
+        ("step_index", "plan_invalid"),
+        ("to", "out_of_range"),
+    }
+)
+"""Fields, with codes, that are measured by the clock or by what stands beside them."""
 OTHER_SHAPE = "ST108"
 """Schemathesis' code for an answer that does not fit its schema. Of a stream it holds each event
 against the schema, which is that of the whole.
@@ -104,16 +111,16 @@ def filter_failure(_context: Any, failure: Any, case: Any, response: Any) -> boo
     if failure.code != REJECTED_POSITIVE:
         return True
     problem = json.loads(response.content)
-    if problem["code"] in BEYOND_A_SCHEMA:
-        return False
-    errors = problem["errors"]
-    return not errors or not all(map(_is_beyond_a_schema, errors))
+    whole = {"field": "", "code": problem["code"], "detail": problem["detail"]}
+    return not all(map(_is_beyond_a_schema, problem["errors"] or [whole]))
 
 
 def _is_beyond_a_schema(error: dict[str, str]) -> bool:
-    by_another = error["field"].rpartition(".")[2] in BEYOND_A_FIELD
+    field, code = error["field"].rpartition(".")[2], error["code"]
+    if code in BEYOND_A_SCHEMA or (field, code) in BEYOND_A_FIELD:
+        return True
     # To JSON Schema 2.0 is an integer.
-    return by_another or error["detail"] == "it is a number; it must be an integer"
+    return error["detail"] == "it is a number; it must be an integer"
 
 
 @schemathesis.check
