@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
@@ -58,8 +60,7 @@ async def openapi_document(request: Request) -> Response:
     """The OpenAPI document, made when it is first asked for."""
     state = request.app.state
     if not hasattr(state, "openapi"):
-        document = openapi.document(request.app, bodies=BODIES, answers=_answers())
-        state.openapi = orjson.dumps(document)
+        state.openapi = orjson.dumps(document_of(request.app))
     return Response(state.openapi, media_type="application/json")
 
 
@@ -82,6 +83,11 @@ def create_app(gateway: Gateway, *, max_in_flight: int = 1000) -> FastAPI:
     app.add_middleware(Endpoints, routers=ROUTERS)
     app.add_middleware(Edge, max_in_flight=max_in_flight)
     return app
+
+
+def document_of(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of the application."""
+    return openapi.document(app, bodies=BODIES, answers=_answers())
 
 
 def _answers() -> set[type[BaseModel]]:

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 GENERATOR = Path(sys.executable).parents[1] / "generator" / "bin"
 CURL_BODY = re.compile(r"--data '(\{.*?\})'", re.DOTALL)
 
+PAGE_EXAMPLE = re.compile(r"```py\n(.+?)```", re.DOTALL)
+
 
 @pytest.fixture(scope="module")
 def generated(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -59,21 +61,9 @@ def test_the_readme_quickstart_runs_with_a_generated_client(
 ) -> None:
     task, trace = tmp_path / "task.json", tmp_path / "trace.json"
     task.write_text(readme_task())
-    environ = {
-        "PYTHONPATH": str(generated),
-        "PAWL_URL": stack.server.url,
-        "PAWL_API_KEY": stack.server.api_key,
-    }
+    program = ROOT / "tests/e2e/generated_quickstart.py"
 
-    run = subprocess.run(
-        [GENERATOR / "python", ROOT / "tests/e2e/generated_quickstart.py", task, trace],
-        env=environ,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    run = run_beside(generated, stack, program, task, trace)
 
     assert run.returncode == 0, run.stderr
     said = json.loads(run.stdout)
@@ -89,6 +79,36 @@ def test_the_readme_quickstart_runs_with_a_generated_client(
         check=False,
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_the_example_of_the_page_runs(stack: Stack, generated: Path, tmp_path: Path) -> None:
+    found = PAGE_EXAMPLE.search((ROOT / "docs/client.md").read_text())
+    assert found is not None
+    program = tmp_path / "example.py"
+    program.write_text(found[1])
+
+    run = run_beside(generated, stack, program)
+
+    assert (run.returncode, run.stdout) == (0, "{'result': 42}\n"), run.stderr
+
+
+def run_beside(
+    generated: Path, stack: Stack, program: Path, *arguments: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a program where there is the generated client, and nothing of Pawl."""
+    return subprocess.run(
+        [GENERATOR / "python", program, *arguments],
+        env={
+            "PYTHONPATH": str(generated),
+            "PAWL_URL": stack.server.url,
+            "PAWL_API_KEY": stack.server.api_key,
+        },
+        cwd=generated,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
 
 
 def readme_task() -> str:

@@ -6,16 +6,15 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import jsonschema_rs
 import pytest
 import pytest_asyncio
 
-from libs.core.errors import ERRORS
+from gateway.app import create_app, document_of
 from libs.core.ids import new_id
 from libs.rpc.convert import from_timestamp
 from libs.rpc.tokens import KeyRing
 from tests.gateway_fakes import NO_KEY
-from tests.gateway_world import GatewayWorld, gateway_world, problem_of
+from tests.gateway_world import VERSION, GatewayWorld, gateway_world, problem_of
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -219,85 +218,9 @@ async def test_not_ready_names_the_part(keys: KeyRing) -> None:
     assert [error["field"] for error in problem_of(answer)["errors"]] == ["artifact", "planner"]
 
 
-async def test_the_openapi_document_is_complete(world: GatewayWorld) -> None:
-    document = (await world.http.get("/openapi.json")).json()
+async def test_the_openapi_document_is_served_without_a_key(world: GatewayWorld) -> None:
+    answer = await world.http.get("/openapi.json", headers={"Authorization": ""})
 
-    assert document["openapi"].startswith("3.1")
-    assert {
-        f"{method.upper()} {path}"
-        for path, operations in document["paths"].items()
-        for method in operations
-    } == {
-        "GET /api/v1/tasks",
-        "POST /api/v1/tasks/batch",
-        "POST /api/v1/tasks/execute",
-        "POST /api/v1/tasks/{task_id}/replay",
-        "GET /api/v1/tasks/usage",
-        "GET /api/v1/tasks/{task_id}",
-        "GET /api/v1/tasks/{task_id}/trace",
-        "GET /api/v1/tasks/{task_id}/events",
-        "POST /v1/tasks/{task_id}/cancel",
-        "GET /v1/events",
-        "POST /v1/events/replay",
-        "GET /v1/tenants",
-        "POST /v1/tenants",
-        "GET /v1/tenants/{tenant}",
-        "PATCH /v1/tenants/{tenant}",
-        "GET /v1/keys",
-        "POST /v1/keys",
-        "GET /v1/keys/{key_id}",
-        "DELETE /v1/keys/{key_id}",
-        "POST /v1/keys/{key_id}/rotate",
-        "GET /v1/users",
-        "POST /v1/users",
-        "PATCH /v1/users/{number}",
-        "DELETE /v1/users/{number}",
-        "GET /v1/audit",
-        "GET /v1/tools",
-        "GET /v1/usage",
-        "GET /healthz",
-        "GET /readyz",
-    }
-    references = _references(document)
-    known = {
-        f"#/components/{kind}/{name}"
-        for kind in ("schemas", "headers")
-        for name in document["components"][kind]
-    }
-    assert references <= known
-    assert "HTTPValidationError" not in document["components"]["schemas"]
-    execute = document["paths"]["/api/v1/tasks/execute"]["post"]
-    assert execute["requestBody"]["required"]
-    read = {parameter["name"] for parameter in execute["parameters"]}
-    assert read == {"wait", "Prefer", "Idempotency-Key"}
-    cancel = document["paths"]["/v1/tasks/{task_id}/cancel"]["post"]
-    assert not cancel["requestBody"]["required"]
-    assert {"200", "404", "409", "415", "422", "503"} <= set(cancel["responses"])
-    unsaid = 405  # what a path does not know
-    refusals = {str(kind.http) for kind in ERRORS.values() if kind.http != unsaid}
-    assert set(execute["responses"]) == {"200"} | refusals
-    assert document["components"]["schemas"]["ExecuteRequest"]["examples"]
-
-
-async def test_every_example_keeps_to_its_schema(world: GatewayWorld) -> None:
-    document = (await world.http.get("/openapi.json")).json()
-
-    wrong = [
-        (name, error.message)
-        for name, schema in document["components"]["schemas"].items()
-        for example in schema.get("examples", [])
-        for error in jsonschema_rs.Draft202012Validator(
-            schema | {"components": document["components"]}
-        ).iter_errors(example)
-    ]
-
-    assert not wrong
-    assert sum(len(s.get("examples", [])) for s in document["components"]["schemas"].values()) > 10
-
-
-def _references(value: Any) -> set[str]:
-    if isinstance(value, dict):
-        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
-        nested = (_references(v) for k, v in value.items() if k not in {"examples", "example"})
-        return own.union(*nested)
-    return set().union(*map(_references, value)) if isinstance(value, list) else set()
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["info"]["version"] == VERSION
+    assert answer.json()["paths"] == document_of(create_app(world.gateway))["paths"]

@@ -345,7 +345,7 @@ async def test_what_is_no_id_is_answered_as_an_unknown_id_is(
     [
         "wait=26",
         "wait=-1",
-        "wait=1e1",
+        "wait=1e2",
         "wait=",
         "wait=nan",
         "wait=%00",

@@ -50,6 +50,18 @@ LIST_QUERY = (
     CURSOR,
 )
 
+
+def _looked_at(*headers: str) -> Responses:
+    """The answer about a task as it stands, whole or without a body."""
+    known = "The answer that If-None-Match names still holds."
+    whole, not_modified = said(*headers), said(*headers)
+    return (
+        REFUSALS
+        | answer(200, "How it stands.", headers=whole)
+        | answer(304, known, headers=not_modified)
+    )
+
+
 ACCEPTED: Responses = BODY_REFUSALS | answer(
     200,
     "How it stands.",
@@ -60,16 +72,8 @@ ALL_ACCEPTED: Responses = BODY_REFUSALS | answer(
     200, "How they stand.", headers=said("Retry-After", "Idempotent-Replayed")
 )
 LISTED: Responses = REFUSALS | answer(200, "A page of them.", links=next_page("list_tasks"))
-LOOKED_AT: Responses = REFUSALS | {
-    200: {
-        "description": "How it stands.",
-        "headers": said("ETag", "Retry-After", "Preference-Applied"),
-    },
-    304: {
-        "description": "The answer that If-None-Match names still holds.",
-        "headers": said("ETag", "Retry-After", "Preference-Applied"),
-    },
-}
+LOOKED_AT: Responses = _looked_at("ETag", "Retry-After", "Preference-Applied")
+TRACED: Responses = _looked_at("ETag", "Retry-After")
 STREAMED: Responses = (
     REFUSALS
     | event_stream(

@@ -31,6 +31,7 @@ from gateway.dialects.runtime.documents import (
     LOOK,
     LOOKED_AT,
     STREAMED,
+    TRACED,
 )
 from gateway.events import Following, event_stream, frames_of, last_event_id
 from gateway.idempotency import HEADER, REPLAYED_HEADER, parse_key
@@ -173,7 +174,7 @@ async def get_task(request: Request, task_id: TaskId) -> Response:
     "/api/v1/tasks/{task_id}/trace",
     summary="Look at everything that happened to a task",
     response_model=trace_schemas.Trace,
-    responses=LOOKED_AT,
+    responses=TRACED,
     openapi_extra=reads(IF_NONE_MATCH),
 )
 async def get_task_trace(request: Request, task_id: TaskId) -> Response:

@@ -10,7 +10,7 @@ from gateway.optional_members import ABSENT, Optional
 from libs.core.errors import FailureCode
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=2**53 - 1)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 Status = Literal["created", "planned", "queued", "running", "succeeded", "failed"]
 ReplayMode = Literal["live", "recorded"]
@@ -47,8 +47,8 @@ class PlanStep(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     step_index: int = Field(ge=1, description="Its place, from 1, without gaps.")
-    tool: str = Field(description="A tool's name; GET /v1/tools lists them.")
-    input: Any = Field(description="The tool's input, checked against its schema.")
+    tool: str = Field(min_length=1, description="A tool's name; GET /v1/tools lists them.")
+    input: dict[str, Any] = Field(description="The tool's input, checked against its schema.")
 
 
 class PlanLimits(BaseModel):
