@@ -26,12 +26,12 @@ SLOW: dict[str, Any] = {
 }
 TOO_MANY = Refusal(
     status=429,
-    headers={"Retry-After": "2"},
+    headers={"Retry-After": "3"},
     body={"status": 429, "code": "rate_limited", "detail": "too many requests"},
 )
 AWAY = Refusal(
     status=503,
-    headers={"Retry-After": "2"},
+    headers={"Retry-After": "3"},
     body={"status": 503, "code": "unavailable", "detail": "a part of Pawl cannot be reached"},
 )
 ENDED_KEY = Refusal(status=401, body={"status": 401, "detail": "the key has been revoked"})
@@ -148,8 +148,8 @@ def test_429_and_503_are_waited_out_where_refusals_are_heeded(automation: Automa
     refused = ["POST execute 429", "POST execute 503"]
     assert automation.calls[:4] == [*refused, POSTED, "GET task 429"]
     assert automation.calls[-2:] == [LOOKED, TRACED]
-    assert all(2 <= pause < 5 for pause in automation.proxy.pauses("POST"))
-    assert automation.proxy.pauses("GET")[0] >= 2
+    assert all(3 <= pause < 5 for pause in automation.proxy.pauses("POST"))
+    assert automation.proxy.pauses("GET")[0] >= 3
     assert len(set(keys(automation))) == 1
     assert len(automation.tasks) == 1
 
