@@ -8,14 +8,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from libs.process.child import tied
+
 ROOT = Path(__file__).parents[2]
 INSTALLED = ROOT / "build" / "n8n"
+COMMAND = (str(INSTALLED / "node_modules" / ".bin" / "n8n"),)
 WORKFLOWS = ROOT / "examples" / "n8n"
 CREDENTIAL = "pawlHeaderAuth01"
 """The id by which the workflows of examples/n8n name their Header Auth credential."""
@@ -127,6 +133,27 @@ class N8n:
         )
         return Execution(exit_code=done.returncode, output=done.stdout + done.stderr)
 
+    @contextmanager
+    def serving(self, of: Workflow, *, pawl: str) -> Iterator[str]:
+        """Publish a workflow that begins with a webhook, and run n8n as a server: its address."""
+        self._run("import:workflow", f"--input={self._file('workflow', of)}")
+        self._run("publish:workflow", f"--id={of['id']}")
+        port = _free_port()
+        where = {"N8N_LISTEN_ADDRESS": "127.0.0.1", "N8N_PORT": str(port)}
+        with (self.home / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                tied((*COMMAND, "start"), death_signal=signal.SIGTERM),
+                cwd=self.home,
+                env=self._environ(PAWL_URL=pawl, **where),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=COMMAND_SECONDS)
+
     def _file(self, name: str, content: object) -> Path:
         file = self.home / f"{name}.json"
         file.touch(mode=0o600)
@@ -138,6 +165,17 @@ class N8n:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _call(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=self.home,
+            env=self._environ(**more),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+
+    def _environ(self, **more: str) -> dict[str, str]:
         environ = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
@@ -145,15 +183,7 @@ class N8n:
             "N8N_BLOCK_ENV_ACCESS_IN_NODE": "false",
             "N8N_RUNNERS_BROKER_PORT": str(_free_port()),
         }
-        return subprocess.run(
-            [str(INSTALLED / "node_modules" / ".bin" / "n8n"), *arguments],
-            cwd=self.home,
-            env=environ | QUIET | more,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
+        return environ | QUIET | more
 
 
 def _free_port() -> int:

@@ -9,12 +9,14 @@ import json
 import re
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.automation.conftest import Automation
 from tests.automation.n8n import Workflow, insert_before, node, workflow
 from tests.e2e.tasks import FAILING
 from tests.recording_proxy import Break, Refusal
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.n8n, pytest.mark.timeout(300)]
 
@@ -26,12 +28,12 @@ SLOW: dict[str, Any] = {
 }
 TOO_MANY = Refusal(
     status=429,
-    headers={"Retry-After": "2"},
+    headers={"Retry-After": "3"},
     body={"status": 429, "code": "rate_limited", "detail": "too many requests"},
 )
 AWAY = Refusal(
     status=503,
-    headers={"Retry-After": "2"},
+    headers={"Retry-After": "3"},
     body={"status": 503, "code": "unavailable", "detail": "a part of Pawl cannot be reached"},
 )
 ENDED_KEY = Refusal(status=401, body={"status": 401, "detail": "the key has been revoked"})
@@ -148,8 +150,8 @@ def test_429_and_503_are_waited_out_where_refusals_are_heeded(automation: Automa
     refused = ["POST execute 429", "POST execute 503"]
     assert automation.calls[:4] == [*refused, POSTED, "GET task 429"]
     assert automation.calls[-2:] == [LOOKED, TRACED]
-    assert all(2 <= pause < 5 for pause in automation.proxy.pauses("POST"))
-    assert automation.proxy.pauses("GET")[0] >= 2
+    assert all(3 <= pause < 5 for pause in automation.proxy.pauses("POST"))
+    assert automation.proxy.pauses("GET")[0] >= 3
     assert len(set(keys(automation))) == 1
     assert len(automation.tasks) == 1
 
@@ -218,6 +220,28 @@ def test_a_key_that_ends_meanwhile_ends_the_loop(automation: Automation) -> None
     assert done.exit_code != 0
     assert "Pawl refused, HTTP 401: the key has been revoked" in done.output
     assert automation.calls == [POSTED, "GET task 401"]
+
+
+async def test_a_webhook_of_a_running_n8n_starts_the_workflow(automation: Automation) -> None:
+    made = heeding() | {"id": "pawlByWebhook001"}
+    path = {"path": "go", "httpMethod": "POST", "responseMode": "onReceived", "options": {}}
+    kind = {"type": "n8n-nodes-base.webhook", "typeVersion": 2, "webhookId": "go"}
+    node(made, "Start").update(kind, parameters=path)
+
+    with automation.n8n.serving(made, pawl=automation.proxy.url) as server:
+        async with httpx2.AsyncClient() as caller:
+
+            async def started() -> bool:
+                try:
+                    return (await caller.post(f"{server}/webhook/go")).is_success
+                except httpx2.TransportError:
+                    return False
+
+            await eventually(started, timeout=90)
+        await eventually(lambda: TRACED in automation.calls, timeout=30)
+
+    assert automation.calls.count(POSTED) == 1
+    assert [task["status"] for task in automation.tasks] == ["succeeded"]
 
 
 def test_several_items_are_one_task_each_and_keep_their_keys(automation: Automation) -> None:

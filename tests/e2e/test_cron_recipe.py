@@ -23,6 +23,10 @@ pytestmark = pytest.mark.e2e
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "cron" / "pawl-task"
 ANSWER: dict[str, Any] = {"task_definition": {"expression": "6 * 7"}}
+SLOW: dict[str, Any] = {
+    "task_definition": {},
+    "plan": {"steps": [{"step_index": 1, "tool": "wait", "input": {"seconds": 8}}]},
+}
 TOO_MANY = Refusal(status=429, headers={"Retry-After": "1"}, body={"code": "rate_limited"})
 AWAY = Refusal(status=503, headers={"Retry-After": "1"}, body={"code": "unavailable"})
 
@@ -174,6 +178,14 @@ def test_an_answer_that_is_lost_makes_no_second_task(cron: Cron) -> None:
     assert [seen.status for seen in cron.proxy.seen] == [None, 200]
     assert len(set(cron.keys)) == 1
     assert [task["task_id"] for task in cron.tasks] == [json.loads(done.stdout)["task_id"]]
+
+
+def test_a_task_that_lasts_longer_than_the_deadline_goes_on_without_the_script(cron: Cron) -> None:
+    done = cron.run(SLOW, PAWL_DEADLINE="1")
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "the task has not ended" in done.stderr
+    assert [task["status"] for task in cron.tasks] == ["running"]
 
 
 def test_a_task_that_is_due_after_the_deadline_stays_without_the_script(cron: Cron) -> None:
