@@ -69,6 +69,11 @@ class Ticket:
         """Whether the token is not to be sent on any more."""
         return not self._callers.lives(self._answer)
 
+    @property
+    def seconds_left(self) -> float:
+        """How long the token may still be sent on; 0 once it has ended."""
+        return self._callers.seconds_left(self._answer)
+
     async def renew(self) -> None:
         """Make sure that the token still lives, however long the request has taken to arrive.
 
@@ -158,6 +163,10 @@ class Callers:
     def lives(self, answer: Answer) -> bool:
         """Whether the token of an answer is still to be sent on."""
         return self._clock.monotonic() < answer.usable_until
+
+    def seconds_left(self, answer: Answer) -> float:
+        """How long that is so."""
+        return max(0.0, answer.usable_until - self._clock.monotonic())
 
     async def living(self, key: _Key, answer: Answer) -> Answer:
         """The same answer, or the newest one when its token is about to end."""

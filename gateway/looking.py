@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
 from gateway.call import Call
 from gateway.tasks import TERMINAL
 from libs.core.errors import PawlError
@@ -9,7 +13,11 @@ from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
 from libs.process.logs import get_logger
 from libs.rpc.client import caller_token
 
+T = TypeVar("T")
+
 CALL_SECONDS = 5.0
+ASK_AGAIN_SECONDS = 1.0
+"""Between two questions whether a key lives, while auth cannot answer them."""
 
 log = get_logger(__name__)
 
@@ -32,6 +40,24 @@ async def look(call: Call, task_id: str, *, wait_seconds: float) -> task_pb2.Tas
         if said.task.state in TERMINAL or left <= 0 or not ticket.has_ended:
             return said.task
         await ticket.renew()
+
+
+async def while_key_lives(call: Call, creating: Awaitable[T]) -> T:
+    """What a create that waits for its task answers, asking with each token's end for a new one.
+
+    PawlError: what it refuses, and unauthenticated once the key lives no more: the wait ends then,
+    and not the task.
+    """
+    answer = asyncio.ensure_future(creating)
+    ticket = call.admitted.ticket
+    try:
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=ticket.seconds_left or ASK_AGAIN_SECONDS)
+            await still_lives(call)
+        return answer.result()
+    finally:
+        answer.cancel()
+        await asyncio.gather(answer, return_exceptions=True)
 
 
 async def still_lives(call: Call) -> None:

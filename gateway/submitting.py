@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.looking import CALL_SECONDS, look, still_lives
+from gateway.looking import CALL_SECONDS, look, while_key_lives
 from gateway.tasks import TERMINAL
 from libs.core.errors import PawlError
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
@@ -29,10 +29,10 @@ async def submit(call: Call, asked: scheduler_service_pb2.SubmitTaskRequest) -> 
         asked.wait_seconds = 0
     with caller_token(call.token):
         timeout = asked.wait_seconds + CALL_SECONDS
-        said: Submitted = await call.clients.scheduler.SubmitTask(asked, timeout=timeout)
-    del asked
+        submitting = call.clients.scheduler.SubmitTask(asked, timeout=timeout)
+        del asked
+        said: Submitted = await while_key_lives(call, submitting)
     if not waits_apart or said.task.state in TERMINAL:
-        await still_lives(call)
         return said
     said = _without_body(said)
     call.admitted.let_body_go()

@@ -297,6 +297,7 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         original = self._known(request.task_id)
         if original.state not in ENDED:
             raise PawlError("conflict", "only a task that has ended can be replayed")
+        await self.open.wait()
         task = make_task(task_pb2.TASK_STATE_QUEUED, replay_of_task_id=original.id)
         replayed = request.idempotency_key == "seen"
         return scheduler_service_pb2.ReplayTaskResponse(task=task, replayed=replayed)

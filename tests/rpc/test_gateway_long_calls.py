@@ -133,6 +133,37 @@ async def test_a_create_that_waits_is_not_answered_once_its_key_has_ended(
     assert answer.status_code == 401
 
 
+async def test_a_create_that_waits_is_answered_soon_after_its_key_has_ended(
+    world: GatewayWorld,
+) -> None:
+    world.scheduler.open.clear()
+    sent = world.http.post(f"{EXECUTE}?wait=20", json=BODY, timeout=20)
+    creating = asyncio.create_task(sent)
+    await eventually(lambda: world.scheduler.callers)
+
+    world.auth.callers.clear()
+
+    async with asyncio.timeout(5):
+        answer = await creating
+    assert answer.status_code == 401
+
+
+async def test_a_replay_that_waits_is_answered_soon_after_its_key_has_ended(
+    world: GatewayWorld,
+) -> None:
+    original = world.scheduler.keep(make_task(SUCCEEDED))
+    world.scheduler.open.clear()
+    path = f"/api/v1/tasks/{original}/replay?wait=20"
+    replaying = asyncio.create_task(world.http.post(path, json={}, timeout=20))
+    await eventually(lambda: world.scheduler.callers)
+
+    world.auth.callers.clear()
+
+    async with asyncio.timeout(5):
+        answer = await replaying
+    assert answer.status_code == 401
+
+
 async def test_a_create_that_waited_is_answered_while_auth_is_away(world: GatewayWorld) -> None:
     def leave() -> None:
         world.auth.refusal = PawlError("unavailable", "away", retry_after_seconds=1)
