@@ -30,8 +30,10 @@ async def submit(call: Call, asked: scheduler_service_pb2.SubmitTaskRequest) -> 
     with caller_token(call.token):
         timeout = asked.wait_seconds + CALL_SECONDS
         submitting = call.clients.scheduler.SubmitTask(asked, timeout=timeout)
-        del asked
-        said: Submitted = await while_key_lives(call, submitting)
+        said: Submitted = await (
+            while_key_lives(call, submitting) if asked.wait_seconds else submitting
+        )
+    del asked, submitting
     if not waits_apart or said.task.state in TERMINAL:
         return said
     said = _without_body(said)
