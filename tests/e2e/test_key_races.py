@@ -253,9 +253,9 @@ async def test_a_key_that_ends_while_it_is_used_is_told_so_and_nothing_else(stac
 async def test_what_was_accepted_before_its_key_ended_is_answered(stack: Stack) -> None:
     """A request that waits past the end of its key has been let in; the next one is not."""
     account = Account(stack)
-    ends = datetime.now(UTC) + timedelta(seconds=1.5)
+    ends = datetime.now(UTC) + timedelta(seconds=3)
     made = account.key(expires_at=ends.isoformat())
-    plan = {"steps": [{"step_index": 1, "tool": "wait", "input": {"seconds": 3}}]}
+    plan = {"steps": [{"step_index": 1, "tool": "wait", "input": {"seconds": 4}}]}
 
     async with client(stack, made["key"]) as http:
         waited = await http.post(f"{EXECUTE}?wait=10", json={"task_definition": {}, "plan": plan})

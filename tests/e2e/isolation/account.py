@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import psycopg
@@ -25,8 +26,9 @@ from services.auth.scopes import GRANTABLE
 from tests.e2e.tasks import EXECUTE
 from tests.waiting import eventually
 
+FIRST_SECONDS = 10.0
 IDLE_SECONDS = 0.7
-"""So long nothing comes on a stream, and it is taken for read."""
+"""So long nothing comes on a stream that has begun, and it is taken for read."""
 
 UNSETTLED = {"rates", "request_days", "outbox"}
 """Tables that tell when somebody asked, not what they own; the outbox is emptied as it fills."""
@@ -39,6 +41,7 @@ WHERE table_schema IN ('auth', 'scheduler', 'planner', 'artifact')
 GROUP BY table_schema, table_name ORDER BY table_schema, table_name
 """
 
+T = TypeVar("T")
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -81,12 +84,10 @@ class Account:
         if key is not None:
             named["authorization"] = f"Bearer {key}"
         async with self.http.stream(method, path, json=body, headers=named) as answer:
-            read = b""
-            try:
-                async for chunk in answer.aiter_raw():
-                    read += chunk
-            except httpx2.ReadTimeout:
-                assert answer.headers["content-type"].startswith("text/event-stream")
+            if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                read = b"".join([chunk async for chunk in until_idle(answer.aiter_raw())])
+            else:
+                read = await answer.aread()
             shown = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
             return Answer(status=answer.status_code, headers=shown, body=read.decode())
 
@@ -156,6 +157,17 @@ async def filled(whose: Account, text: str) -> str:
     return text
 
 
+async def until_idle(stream: AsyncIterator[T]) -> AsyncIterator[T]:
+    """What comes on a stream that may have no end, until nothing more does."""
+    patience = FIRST_SECONDS
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(stream), patience)
+        except (StopAsyncIteration, TimeoutError):
+            return
+        patience = IDLE_SECONDS
+
+
 def task_of(canary: str) -> dict[str, Any]:
     """A task whose input, plan, output and artifact have the canary in them."""
     step = {"tool": "artifact", "input": {"type": "note", "data": {"text": canary}}}
@@ -172,12 +184,11 @@ async def account(stack: Stack) -> AsyncIterator[Account]:
     """A new tenant that has run a task with an artifact; everything about it has settled."""
     canary = f"canary-{secrets.token_hex(8)}"
     operator = stack.ready.api_key
-    timeout = httpx2.Timeout(30, read=IDLE_SECONDS)
     # Bad keys are counted by address: so each account has its own.
     source = f"127.{secrets.randbelow(254) + 1}.{secrets.randbelow(254) + 1}.2"
     transport = httpx2.AsyncHTTPTransport(local_address=source)
     async with httpx2.AsyncClient(
-        base_url=stack.ready.url, timeout=timeout, trust_env=False, transport=transport
+        base_url=stack.ready.url, timeout=30, trust_env=False, transport=transport
     ) as http:
         new = Account(
             stack=stack, http=http, canary=canary, tenant_id="", owner=operator, marks={canary}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import pkgutil
 import time
@@ -35,7 +34,7 @@ from libs.rpc.tokens import (
     public_keys_file,
 )
 from services.executor.companion.server import SandboxServer, make_server
-from tests.e2e.isolation.account import IDLE_SECONDS
+from tests.e2e.isolation.account import until_idle
 from tests.e2e.isolation.rpcs import AUTH, Rpc
 from tests.sandbox_fakes import FakeSandbox
 
@@ -159,13 +158,7 @@ async def code_of(mesh: Mesh, rpc: Rpc, request: dict[str, Any], *, token: str |
 
 
 async def _read(stream: Any) -> list[bytes]:
-    read: list[bytes] = []
     try:
-        while True:
-            answer = await asyncio.wait_for(stream.read(), IDLE_SECONDS)
-            if answer is grpc.aio.EOF:
-                return read
-            read.append(answer)
-    except TimeoutError:
+        return [answer async for answer in until_idle(aiter(stream))]
+    finally:
         stream.cancel()
-        return read
