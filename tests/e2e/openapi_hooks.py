@@ -42,7 +42,7 @@ BEYOND_A_FIELD = frozenset(
     {
         ("Last-Event-ID", "out_of_range"),
         ("expires_at", "out_of_range"),
-        ("scheduled_at", "out_of_range"),
+        ("scheduled_at", "scheduled_at_too_far"),
         ("step_index", "plan_invalid"),
         ("to", "out_of_range"),
     }
