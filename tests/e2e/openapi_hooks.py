@@ -86,9 +86,7 @@ def _begin_stream(case: Any) -> None:
     """From the first event, wherever the case would have the stream begin in good order."""
     if case.operation.path in STREAMS:
         after = case.headers.get(LAST_EVENT_ID, "")
-        if (
-            isinstance(after, str) and after.isdecimal() and len(after) <= SANE_DIGITS
-        ) or not after:
+        if not after or (after.isdecimal() and len(after) <= SANE_DIGITS):
             case.headers[LAST_EVENT_ID] = "0"
 
 
