@@ -17,7 +17,7 @@ import jsonschema_rs
 import schemathesis
 from schemathesis.core.failures import Failure
 
-OWN = frozenset(os.environ["PAWL_TEST_OWN"].split(","))
+OWN = frozenset(os.environ["PAWL_TEST_OWN"].replace("-", "").split(","))
 SEEDS: dict[str, list[dict[str, str]]] = json.loads(os.environ["PAWL_TEST_SEEDS"])
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
 
@@ -78,7 +78,7 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
         return
     for name, value in (case.path_parameters or {}).items():
         spelled = str(value).lower().replace("-", "").rpartition("_")[2]
-        if spelled in {own.replace("-", "") for own in OWN}:
+        if spelled in OWN:
             case.path_parameters[name] = UNKNOWN
 
 
