@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from gateway.errors import MAX_ERRORS, MEDIA_TYPE, TYPE_PREFIX, problem_body
+from gateway.errors import MAX_ERRORS, MAX_TEXT, MEDIA_TYPE, TYPE_PREFIX, problem_body
 from gateway.links import Links
 from gateway.response_headers import HEADERS, Headers, of_every_answer, said
 from libs.core.errors import ERRORS, FieldError, PawlError
@@ -51,7 +50,9 @@ class ProblemField(BaseModel):
     """One thing wrong with one field."""
 
     field: str = Field(
-        description="The path that people read.", examples=["plan.steps[0].tool"], max_length=4000
+        description="The path that people read.",
+        examples=["plan.steps[0].tool"],
+        max_length=MAX_TEXT,
     )
     pointer: str = Field(
         description="The same as JSON pointer (RFC 6901).", examples=["/plan/steps/0/tool"]
@@ -194,13 +195,14 @@ def document(
 
 
 def _say_headers(document: dict[str, Any]) -> None:
-    """Note at every answer the headers that it may have, whatever its route."""
+    """Note at every answer the headers that it may have, whatever its route; sort the answers."""
     for operations in document.get("paths", {}).values():
         for operation in operations.values():
             has_key = operation.get("security") != PUBLIC["security"]
             for status, response in operation["responses"].items():
                 known = of_every_answer(status, has_key=has_key)
                 response["headers"] = {**known, **response.get("headers", {})}
+            operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
 def _shared_refusals(document: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def _shared_refusals(document: dict[str, Any]) -> dict[str, Any]:
             responses = operation["responses"]
             for status, response in responses.items():
                 if MEDIA_TYPE in response.get("content", {}):
-                    name = HTTPStatus(int(status)).name.title().replace("_", "")
+                    name = f"Refused{status}"
                     kept = shared.setdefault(name, response)
                     kept["headers"] |= response["headers"]
                     responses[status] = {"$ref": f"#/components/responses/{name}"}

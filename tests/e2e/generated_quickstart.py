@@ -7,12 +7,14 @@ for the trace. PAWL_URL and PAWL_API_KEY say where and with which key. Prints wh
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import pkgutil
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pawl_client
@@ -21,13 +23,16 @@ from pawl_client.api.tasks import execute_task, get_task, get_task_trace, list_t
 from pawl_client.models import ExecuteRequest, Execution, Problem, Task, TaskList
 
 DEADLINE_SECONDS = 60
+ENDLESS = ("follow_events",)
 TERMINAL = ("succeeded", "failed")
 
 
 def main(task_file: Path, trace_file: Path) -> None:
-    """Submit, poll, look at the trace and at the list."""
-    for module in pkgutil.walk_packages(pawl_client.__path__, "pawl_client."):
+    """Submit, poll, look at the trace and at the list, then at all that needs no parameters."""
+    modules = [
         importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(pawl_client.__path__, "pawl_client.")
+    ]
     client = AuthenticatedClient(
         base_url=os.environ["PAWL_URL"],
         token=os.environ["PAWL_API_KEY"],
@@ -49,8 +54,9 @@ def main(task_file: Path, trace_file: Path) -> None:
     assert task.id in {one.id for one in listed.data}
     unknown = get_task.sync("no-such-task", client=client)
     assert isinstance(unknown, Problem)
+    read = [name for module in modules if (name := looked_at(module, client))]
     said = {"task_id": str(task.id), "status": task.status, "result": task.result}
-    print(json.dumps(said | {"refusal": unknown.code}))
+    print(json.dumps(said | {"refusal": unknown.code, "read": read}))
 
 
 def ended(client: AuthenticatedClient, task_id: str) -> Any:
@@ -64,6 +70,21 @@ def ended(client: AuthenticatedClient, task_id: str) -> Any:
             return said.parsed
         time.sleep(int(said.headers["Retry-After"]))
     raise TimeoutError(task_id)
+
+
+def looked_at(module: ModuleType, client: AuthenticatedClient) -> str:
+    """The name of a GET without required parameters whose answer was read; empty for the others."""
+    if not hasattr(module, "sync_detailed"):
+        return ""
+    parameters = inspect.signature(module.sync_detailed).parameters
+    required = {name for name, one in parameters.items() if one.default is one.empty}
+    name = module.__name__.rpartition(".")[2]
+    if required != {"client"} or name in ENDLESS or module._get_kwargs()["method"] != "get":
+        return ""
+    answer = module.sync_detailed(client=client)
+    assert answer.status_code == 200, answer
+    assert answer.parsed is not None, answer
+    return name
 
 
 if __name__ == "__main__":

@@ -20,6 +20,19 @@ ROOT = Path(__file__).parents[2]
 GENERATOR = Path(sys.executable).parents[1] / "generator" / "bin"
 CURL_BODY = re.compile(r"--data '(\{.*?\})'", re.DOTALL)
 
+LOOKS = {
+    "get_usage",
+    "healthz",
+    "list_audit",
+    "list_keys",
+    "list_tasks",
+    "list_tenants",
+    "list_tools",
+    "list_usage",
+    "list_users",
+    "readyz",
+}
+"""Operations that need nothing but a key."""
 PAGE_EXAMPLE = re.compile(r"```py\n(.+?)```", re.DOTALL)
 
 
@@ -69,6 +82,7 @@ def test_the_readme_quickstart_runs_with_a_generated_client(
     said = json.loads(run.stdout)
     assert said["status"] == "succeeded"
     assert said["refusal"] == "not_found"
+    assert set(said["read"]) == LOOKS
     assert said["result"] == Client(stack.server).api.get(said["task_id"]).result
     verified = subprocess.run(
         [sys.executable, "-m", "libs.cli", "verify", trace],

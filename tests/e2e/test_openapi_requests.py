@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from libs.cli.client import Client
+from libs.cli.client import Client, Server
 from libs.cli.stack import Stack, running_stack
 from tests.e2e.tasks import EXECUTE
 from tests.published import check_published
@@ -29,7 +30,10 @@ RUN_SECONDS = 270
 SEEDS = 3
 SHOWN_CHARACTERS = 20_000
 
+BRIEFLY = ("--phases", "examples,coverage")
+
 Statuses = dict[str, Counter[int]]
+Seeds = dict[str, list[dict[str, str]]]
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -49,20 +53,9 @@ def test_no_request_is_answered_otherwise_than_the_document_says(
 ) -> None:
     client = Client(own_stack.server)
     client.post(f"{EXECUTE}?wait=10", {"task_definition": {"expression": "6*7"}})
-    report = tmp_path / "report.ndjson"
 
-    run = subprocess.run(
-        command(own_stack, report),
-        cwd=tmp_path,
-        env=os.environ | settings(own_stack, client),
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
+    statuses = tried(own_stack.server, tmp_path, own=own_things(client), seeds=seeds(client))
 
-    assert run.returncode == 0, (run.stdout + run.stderr)[-SHOWN_CHARACTERS:]
-    statuses = statuses_of(report)
     reached = {operation for operation, seen in statuses.items() if succeeded(seen)}
     assert reached >= operations_of(client.get("/openapi.json"))
     total = sum(statuses.values(), Counter())
@@ -71,26 +64,65 @@ def test_no_request_is_answered_otherwise_than_the_document_says(
     assert client.get("/v1/keys")["data"], "the run's own key is still good"
 
 
-def command(stack: Stack, report: Path) -> list[str]:
-    """Schemathesis over the document of a running Pawl."""
+@pytest.mark.timeout(RUN_SECONDS + 30)
+@pytest.mark.parametrize(
+    ("tier", "role", "status"), [("enterprise", "viewer", 403), ("free", "", 429)]
+)
+def test_who_may_little_is_refused_as_the_document_says(
+    own_stack: Stack, tmp_path: Path, tier: str, role: str, status: int
+) -> None:
+    operator = Client(own_stack.server)
+    asked: dict[str, Any] = {"tenant": f"tried-{secrets.token_hex(4)}"}
+    operator.post("/v1/tenants", {"name": asked["tenant"], "tier": tier})
+    if role:
+        person = operator.post("/v1/users", asked | {"email": "p@example.net", "role": role})
+        asked["user_number"] = person["number"]
+    key = operator.post("/v1/keys", asked | {"mode": "test"})["key"]
+
+    statuses = tried(Server(url=own_stack.server.url, api_key=key), tmp_path, *BRIEFLY)
+
+    assert sum(statuses.values(), Counter())[status] > 100
+
+
+def tried(
+    server: Server,
+    directory: Path,
+    *options: str,
+    own: Iterable[str] = (),
+    seeds: Seeds | None = None,
+) -> Statuses:
+    """Let schemathesis try the document of a running Pawl; how often it was answered with what."""
+    report = directory / "report.ndjson"
     program = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG)]
-    document = f"{stack.server.url}/openapi.json"
-    return [*program, "run", document, "--report-ndjson-path", str(report)]
-
-
-def settings(stack: Stack, client: Client) -> dict[str, str]:
-    """What the configuration and its hooks read."""
-    key = client.get("/v1/keys")["data"][-1]
-    own = (key["id"], key["tenant_id"], str(key["user_number"]), "default")
-    return {
+    document = f"{server.url}/openapi.json"
+    settings = {
         "PYTHONPATH": str(ROOT),
-        "PAWL_API_KEY": stack.server.api_key,
+        "PAWL_API_KEY": server.api_key,
         "PAWL_TEST_OWN": ",".join(own),
-        "PAWL_TEST_SEEDS": json.dumps(seeds(client)),
+        "PAWL_TEST_SEEDS": json.dumps(seeds or {}),
     }
 
+    run = subprocess.run(
+        [*program, "run", document, "--report-ndjson-path", str(report), *options],
+        cwd=directory,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
 
-def seeds(client: Client) -> dict[str, list[dict[str, str]]]:
+    assert run.returncode == 0, (run.stdout + run.stderr)[-SHOWN_CHARACTERS:]
+    return statuses_of(report)
+
+
+def own_things(client: Client) -> tuple[str, ...]:
+    """The key, tenant and person that ask; without them the run would end."""
+    key = client.get("/v1/keys")["data"][-1]
+    return (key["id"], key["tenant_id"], str(key["user_number"]), "default")
+
+
+def seeds(client: Client) -> Seeds:
     """Things that are there, for operations that a run might not find any for."""
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     task = {"task_definition": {"expression": "1+1"}, "scheduled_at": tomorrow}

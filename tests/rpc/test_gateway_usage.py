@@ -119,6 +119,15 @@ async def test_month_ends_where_the_next_begins(
     assert (await world.http.get(USAGE)).json()["resets_at"] == resets_at
 
 
+@pytest.mark.parametrize("asked", [f"{USAGE}?month=", f"{DAYS}?from=", f"{DAYS}?to="])
+async def test_an_empty_month_or_day_is_refused(world: GatewayWorld, asked: str) -> None:
+    answer = await world.http.get(asked)
+
+    assert answer.status_code == 422
+    assert [error["code"] for error in problem_of(answer)["errors"]] == ["out_of_range"]
+    assert world.auth.requests == []
+
+
 async def test_days_are_listed_with_their_sum(world: GatewayWorld) -> None:
     amounts = {"requests": 4, "tasks": 1, "steps": 2, "sandbox_ms": 7, "tokens": 5}
     world.auth.days = [day(n, cost_usd=0.1, **amounts) for n in (1, 2, 3)]
