@@ -82,9 +82,9 @@ test-kafka: install generator ## The whole stack as processes, its events on Kaf
 	PAWL_BUS=kafka pytest tests/e2e tests/hostile tests/faults/test_crash_points.py
 
 test-n8n: install ## The workflows of examples/n8n in a real n8n; installs 2 GB of it into build/n8n first
-	@command -v npm >/dev/null || { echo "make: npm is missing (it comes with Node.js 20)"; exit 1; }
+	@command -v npm >/dev/null || { echo "make: npm is missing (it comes with Node.js, 20.19 to 24)"; exit 1; }
 	@mkdir -p build/n8n && cp tests/automation/package.json build/n8n/
-	timeout 480 npm install --prefix build/n8n --omit=optional --no-audit --no-fund --loglevel=error
+	timeout 480 npm install --prefix build/n8n --omit=optional --no-audit --no-fund --loglevel=error || { echo "make: n8n cannot be installed (see above); where no built sqlite3 can be had, it needs g++, make and python3"; exit 1; }
 	pytest -m n8n --session-timeout=480 tests/automation
 
 check: lint types imports verify-protos test ## Everything that CI runs
