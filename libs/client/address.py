@@ -54,4 +54,6 @@ def _parts(url: str) -> SplitResult:
         raise BadAddress("the address has a user name, which Pawl does not know; set PAWL_API_KEY")
     if parts.scheme not in {"http", "https"} or not host or not host.isprintable() or " " in host:
         raise BadAddress(f"{url} is not an http:// or https:// address")
+    if "?" in url or "#" in url:
+        raise BadAddress("the address has a query or a fragment; paths are put behind it")
     return parts

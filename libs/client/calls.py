@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ LONGEST_WAIT_SECONDS = 25.0
 """The server holds an answer back no longer."""
 _BEYOND_WAIT_SECONDS = 10.0
 _LARGEST_PAGE = 200
+_HEADER = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ class Calls:
     ) -> Steps[Accepted]:
         """Submit one task."""
         path = with_query(f"{TASKS}/execute", {"wait": _wait_text(wait_seconds)})
-        key = idempotency_key or self.new_key()
+        key = self._key(idempotency_key)
         return (yield from self._create(path, submission.as_json(), key, wait_seconds))
 
     def submit_many(
@@ -71,7 +73,7 @@ class Calls:
     ) -> Steps[tuple[Accepted, ...]]:
         """Submit all tasks or none."""
         body = {"tasks": [one.as_json() for one in submissions]}
-        key = idempotency_key or self.new_key()
+        key = self._key(idempotency_key)
         request = self.request("POST", f"{TASKS}/batch", body=body, headers={IDEMPOTENCY_KEY: key})
         answer = yield from self.answered(request)
         tasks = object_of(answer, url=self.address.url).get("tasks")
@@ -85,7 +87,7 @@ class Calls:
         """Do a task once more."""
         path = f"{TASKS}{path_of(id_of(task), 'replay')}"
         asked = with_query(path, {"wait": _wait_text(wait_seconds)})
-        key = idempotency_key or self.new_key()
+        key = self._key(idempotency_key)
         return (yield from self._create(asked, {"mode": mode}, key, wait_seconds))
 
     def get(self, task: TaskLike, *, wait_seconds: float) -> Steps[Task]:
@@ -150,11 +152,16 @@ class Calls:
         headers: Mapping[str, str] | None = None,
         silence_seconds: float | None = None,
     ) -> Request:
-        """A request with the key. Raises ValueError or TypeError for a body that is not JSON."""
+        """A request with the key. Raises ValueError or TypeError for a body that is not JSON, and
+        ValueError for a header that cannot be sent.
+        """
         sent = {
             "Authorization": f"Bearer {self.address.api_key}",
             "Accept": "application/json",
         }
+        for name, text in (headers or {}).items():
+            if not _HEADER.fullmatch(text):
+                raise ValueError(f"{name}: it must be printable ASCII without blanks at its ends")
         data = None
         if body is not None:
             sent["Content-Type"] = "application/json"
@@ -177,6 +184,12 @@ class Calls:
         if answer.status >= 400:
             raise refused(answer, attempts=attempts)
         return answer
+
+    def _key(self, given: str | None) -> str:
+        """The key of a create, a fresh one when none was given; an empty one is no key."""
+        if given == "":
+            raise ValueError("idempotency_key: it is empty; leave it out for a fresh one")
+        return self.new_key() if given is None else given
 
     def _create(
         self, path: str, body: JsonObject, key: str, wait_seconds: float
@@ -214,7 +227,8 @@ class Calls:
         return record_of(Task, found, url=self.address.url)
 
     def _silence_while(self, wait_seconds: float) -> float:
-        return max(self.silence_seconds, wait_seconds + _BEYOND_WAIT_SECONDS)
+        beyond = wait_seconds + _BEYOND_WAIT_SECONDS if wait_seconds > 0 else 0.0
+        return max(self.silence_seconds, beyond)
 
 
 def page_of(page: JsonObject, *, url: str, before: object) -> tuple[list[Any], object]:
@@ -236,4 +250,4 @@ def _rest(answer: Answer, *, early_seconds: float) -> Steps[None]:
 
 
 def _wait_text(seconds: float) -> str | None:
-    return f"{seconds:.3f}".rstrip("0").rstrip(".") if seconds > 0 else None
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") if seconds else None

@@ -183,7 +183,7 @@ class TaskService:
             for begin, end in step_ranges(await self._store.step_sizes(head)):
                 steps = await self._store.steps(head, first=begin, last=end)
                 yield TracePart(steps=tuple((step, tools[name]) for step, name in steps))
-        if (unfinished := open_step(head)) is not None:
+        if (unfinished := open_step(head, last_event=events[-1])) is not None:
             step, name = unfinished
             yield TracePart(steps=((step, tools[name]),))
 

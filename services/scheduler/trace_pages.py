@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from libs.core.canonical import read_canonical
 from libs.core.plan import plan_from_json
-from services.scheduler.model import StepStatus, StoredStep, StoredTask
+from services.scheduler.model import StepStatus, StoredEvent, StoredStep, StoredTask
 
 EVENTS_PER_PAGE = 200
 STEPS_PER_PAGE = 200
@@ -29,13 +29,24 @@ def step_ranges(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield first, len(sizes)
 
 
-def open_step(head: StoredTask) -> tuple[StoredStep, str] | None:
+def open_step(
+    head: StoredTask, *, last_event: StoredEvent | None = None
+) -> tuple[StoredStep, str] | None:
     """The step that began and did not close, with its tool's name: running, or interrupted by the
-    end.
+    end. What it used until it was killed stands in the task's last event.
     """
     if head.steps_begun == head.steps_closed or head.plan is None:
         return None
     status = StepStatus.INTERRUPTED if head.state.is_terminal else StepStatus.RUNNING
     plan = plan_from_json(read_canonical(head.plan))
-    step = StoredStep(step_index=head.steps_begun, status=status, started_at=head.step_started_at)
+    said = read_canonical(last_event.data) if last_event and head.state.is_terminal else None
+    used = said if isinstance(said, dict) else {}
+    step = StoredStep(
+        step_index=head.steps_begun,
+        status=status,
+        started_at=head.step_started_at,
+        cost_usd=used.get("cost_usd", 0.0),
+        tokens=used.get("tokens", 0),
+        sandbox_ms=used.get("sandbox_ms", 0),
+    )
     return step, plan.steps[head.steps_begun - 1].tool

@@ -11,6 +11,7 @@ import pytest
 
 from libs.core.errors import PawlError
 from libs.core.ids import new_id
+from libs.pb.pawl.scheduler.v1 import trace_pb2
 from libs.pb.pawl.scheduler.v1 import work_service_pb2 as work_pb
 from libs.rpc.tokens import KeyRing
 from tests.rpc.work import begin
@@ -75,6 +76,28 @@ async def test_open_step_is_killed_first(world: SchedulerWorld) -> None:
     assert task.state == State.TASK_STATE_CANCELLED
     assert [(s.task_id, s.cancel) for s in executor.stops] == [(submitted.id, True)]
     assert task.HasField("cancel_requested_at")
+
+
+async def test_trace_says_what_a_killed_step_used(world: SchedulerWorld) -> None:
+    submitted = (await world.submit({"steps": 2})).task
+    async with world.executor(is_manual=True) as executor:
+        executor.obeys = False
+        task = await begin(executor)
+        asking = asyncio.create_task(world.cancel(submitted.id))
+        await eventually(lambda: executor.stops)
+        report = work_pb.StepReport(task_id=task.task_id, lease_token=task.lease_token)
+        report.end.CopyFrom(
+            work_pb.TaskEnd(
+                state=State.TASK_STATE_CANCELLED, cost_usd=0.125, tokens=7, sandbox_ms=40
+            )
+        )
+        await executor.report(report)
+        ended = await asking
+
+    (step,) = [step for page in await world.trace(submitted.id) for step in page.steps]
+    assert step.status == trace_pb2.STEP_STATUS_INTERRUPTED
+    assert (step.cost_usd, step.tokens, step.sandbox_ms) == (0.125, 7, 40)
+    assert ended.cost_usd == step.cost_usd
 
 
 async def test_cancel_reaches_the_executor_of_another_scheduler(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -152,6 +154,36 @@ def test_a_wait_is_asked_for_and_waited_for() -> None:
         f"/api/v1/tasks/{TASK_ID}?wait=2.5",
     ]
     assert all(one.silence_seconds >= 35 for one in server.asked)
+
+
+def test_without_a_wait_an_answer_may_stay_away_no_longer_than_was_set() -> None:
+    server = script(said(task("running")))
+
+    server.run(replace(calls, silence_seconds=3).get(TASK_ID, wait_seconds=0))
+
+    assert [one.silence_seconds for one in server.asked] == [3]
+
+
+@pytest.mark.parametrize("wait_seconds", [-1, math.nan])
+def test_a_wait_that_is_none_is_left_to_the_server_to_refuse(wait_seconds: float) -> None:
+    server = script(refused(422))
+
+    with pytest.raises(Invalid):
+        server.run(calls.get(TASK_ID, wait_seconds=wait_seconds))
+
+    assert server.asked[0].path == f"/api/v1/tasks/{TASK_ID}?wait={wait_seconds}"
+
+
+@pytest.mark.parametrize("key", ["", " ", "a ", "é", "a\r\nX-Other: b"])
+def test_an_idempotency_key_that_cannot_be_sent_is_told_before_anything_is(key: str) -> None:
+    server = script()
+
+    with pytest.raises(ValueError, match=r"(?i)idempotency.key"):
+        server.run(calls.submit(Submission(), idempotency_key=key, wait_seconds=0))
+    with pytest.raises(ValueError, match=r"(?i)idempotency.key"):
+        server.run(calls.submit_many([], idempotency_key=key))
+
+    assert server.asked == []
 
 
 def test_submit_many_sends_one_batch_with_one_key() -> None:

@@ -271,7 +271,14 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(opened: Open, fake: Fa
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 @pytest.mark.parametrize(
     ("url", "key"),
-    [("localhost:80", "k"), ("http://", "k"), ("http://x", "a\nb"), ("http://x", "")],
+    [
+        ("localhost:80", "k"),
+        ("http://", "k"),
+        ("http://x?q", "k"),
+        ("http://x/#f", "k"),
+        ("http://x", "a\nb"),
+        ("http://x", ""),
+    ],
 )
 def test_an_address_that_is_none_is_told_at_once(
     kind: type[Client | AsyncClient], url: str, key: str
