@@ -30,6 +30,11 @@ class EventReader:
         self._id, self._name = "", ""
         self._data: list[str] = []
 
+    @property
+    def held_bytes(self) -> int:
+        """About how much of an event that is not whole yet is kept."""
+        return len(self._rest) + sum(map(len, self._data))
+
     def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
         """The events that are whole now."""
         # A CR at the end may be half of a line's end.

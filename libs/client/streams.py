@@ -5,6 +5,7 @@ An event is given once and in order: a stream that breaks is taken up after the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,9 @@ STREAM_SILENCE_SECONDS = 60.0
 """The server sends something at least every 15 s."""
 TRIES = 10
 """Streams in a row that give nothing; then it is given up."""
+MOST_EVENT_BYTES = 16 * 2**20
+"""Far more than an event of Pawl's has: who sends so much without an end is somebody else."""
+_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 _COME_BACK = frozenset({429, 503})
 
 
@@ -148,13 +152,15 @@ def _connection(
         reader = EventReader()
         while chunk := (yield Read()):
             for said in reader.feed(chunk):
+                event = _event(calls, said)
                 if _is_known(said.id, last):
                     continue
-                event = _event(calls, said)
                 last, has_given = said.id or last, True
                 yield Give(event)
                 if source.task is not None and event.is_last:
                     return _End(last=last, has_given=True, is_last=True)
+            if reader.held_bytes > MOST_EVENT_BYTES:
+                raise NotPawl(f"{calls.address.url} sends an event without end")
     except Lost as error:
         return _End(last=last, has_given=has_given, outcome=error)
     return _End(last=last, has_given=has_given)
@@ -185,6 +191,8 @@ def _check_stream(calls: Calls, answer: Answer) -> None:
 
 
 def _event(calls: Calls, said: ServerEvent) -> Event:
+    if said.id and not _ID.fullmatch(said.id):
+        raise NotPawl(f"{calls.address.url} sends an event whose id is no number")
     try:
         value = parsed(said.data)
     except ValueError as error:
@@ -194,7 +202,7 @@ def _event(calls: Calls, said: ServerEvent) -> Event:
 
 def _is_known(event_id: str, last: str | None) -> bool:
     """Whether an event was given already, as a server that knows no Last-Event-ID sends it."""
-    if last is None or not (event_id.isdecimal() and last.isdecimal()):
+    if last is None or not event_id:
         return False
     return int(event_id) <= int(last)
 

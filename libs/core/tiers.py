@@ -17,7 +17,7 @@ class TierLimits:
 
     `max_timeout_seconds`, `max_steps`, `max_tokens` and `max_queue_seconds` are of one task,
     `max_tasks_per_request` of a batch, the others of a tenant over all its keys.
-    `retention_days`: how long artifacts are kept.
+    `retention_days`: how long artifacts are to be kept; nothing removes them yet.
     """
 
     rate_limit_per_minute: int | None = None

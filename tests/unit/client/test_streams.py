@@ -62,6 +62,23 @@ def test_a_stream_begins_after_the_event_that_is_named() -> None:
     assert last_ids(server) == ["4"]
 
 
+@pytest.mark.parametrize("event_id", ["x", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 5000])
+def test_an_event_whose_id_is_no_number_is_not_pawls(event_id: str) -> None:
+    sent = event(1).replace(b"id: 1", b"id: " + event_id.encode())
+
+    with pytest.raises(NotPawl, match="no number"):
+        script(OPENED, sent).items(streams.follow(calls, of_task, after=None))
+
+
+def test_an_event_without_end_is_not_kept() -> None:
+    piece = b"data: " + b"x" * streams.MOST_EVENT_BYTES
+
+    with pytest.raises(NotPawl, match="without end"):
+        script(OPENED, piece, piece).items(streams.follow(calls, of_task, after=None))
+    with pytest.raises(NotPawl, match="without end"):
+        script(OPENED, piece + b"\n", piece).items(streams.follow(calls, of_task, after=None))
+
+
 def test_a_broken_stream_goes_on_after_the_last_event_and_is_told() -> None:
     half = event(3)[:20]
     server = script(

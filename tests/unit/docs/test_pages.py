@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from libs.core.lifecycle import TaskState, may_follow
+from libs.core.tiers import TIERS
 from services.auth.scopes import ALLOWED, GRANTABLE
 
 _ROOT = Path(__file__).parents[3]
@@ -53,3 +55,21 @@ def test_the_page_of_accounts_has_the_table_of_roles() -> None:
             said[role] |= {scope.strip("`")} if cell == "yes" else set()
 
     assert said == ALLOWED
+
+
+def test_the_page_of_limits_has_the_numbers_of_the_tiers() -> None:
+    lines = (_ROOT / "docs" / "limits.md").read_text(encoding="utf-8").splitlines()
+    head = next(place for place, line in enumerate(lines) if line.startswith("| limit | free"))
+    tiers = [cell.strip() for cell in lines[head].split("|")[2:-1]]
+    said: dict[str, dict[str, str]] = {tier: {} for tier in tiers}
+    for line in lines[head + 2 :]:
+        if not line:
+            break
+        limit, *cells = (cell.strip() for cell in line.split("|")[1:-1])
+        for tier, cell in zip(tiers, cells, strict=True):
+            said[tier][limit.strip("`")] = cell
+
+    assert said == {
+        tier: {name: "–" if most is None else f"{most:,}" for name, most in asdict(limits).items()}
+        for tier, limits in TIERS.items()
+    }
