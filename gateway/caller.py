@@ -65,11 +65,6 @@ class Ticket:
         return self._answer.scopes
 
     @property
-    def has_ended(self) -> bool:
-        """Whether the token is not to be sent on any more."""
-        return not self._callers.lives(self._answer)
-
-    @property
     def seconds_left(self) -> float:
         """How long the token may still be sent on; 0 once it has ended."""
         return self._callers.seconds_left(self._answer)
@@ -81,6 +76,10 @@ class Ticket:
         be asked.
         """
         self._answer = await self._callers.living(self._key, self._answer)
+
+    async def replace(self) -> None:
+        """Take another token than this one. PawlError as `renew`."""
+        self._answer = await self._callers.another(self._key, self._answer)
 
 
 @dataclass(slots=True)
@@ -170,10 +169,12 @@ class Callers:
 
     async def living(self, key: _Key, answer: Answer) -> Answer:
         """The same answer, or the newest one when its token is about to end."""
-        if self.lives(answer):
-            return answer
+        return answer if self.lives(answer) else await self.another(key, answer)
+
+    async def another(self, key: _Key, answer: Answer) -> Answer:
+        """An answer that lives, and is not this one."""
         newest = key.permits.answer
-        if newest is not None and self.lives(newest):
+        if newest is not None and newest is not answer and self.lives(newest):
             return newest
         return await self._wait(key, takes=False)
 

@@ -13,6 +13,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from gateway.answers import JsonOut
 from gateway.call import Call
 from gateway.edge import HEAD_KEY
+from gateway.looking import ASK_AGAIN_SECONDS, has_outlived, still_lives, while_key_lives
 from libs.core.errors import PawlError, field_error
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
 from libs.process.logs import get_logger
@@ -20,6 +21,8 @@ from libs.rpc.client import NO_DEADLINE, caller_token
 
 PING_SECONDS = 15
 RECONNECT_MS = 1000
+OUTAGE_SECONDS = 60.0
+"""How long a stream waits for an auth that is away; nothing comes meanwhile."""
 SEND_SECONDS = 15.0
 """A client that takes nothing for so long is let go; it comes back with Last-Event-ID."""
 
@@ -49,6 +52,7 @@ class Following:
     def __init__(self, call: Call, wanted: scheduler_service_pb2.WatchEventsRequest) -> None:
         self._call = call
         self._wanted = wanted
+        self._used = ""
         self._answers = self._open()
 
     async def next(self) -> scheduler_service_pb2.WatchEventsResponse | None:
@@ -56,24 +60,39 @@ class Following:
 
         PawlError when it refuses or breaks off, unauthenticated once the key lives no more.
         """
-        ticket = self._call.admitted.ticket
         while True:
-            with caller_token(self._call.token):
-                answer = await anext(self._answers, None)
+            answer = await while_key_lives(self._call, self._read())
             if answer is not None:
                 self._note(answer)
                 return answer
-            if not ticket.has_ended:
+            if not has_outlived(self._call, self._used):
                 return None
-            await ticket.renew()
+            await self._take_another_token()
             self._answers = self._open()
+
+    async def _read(self) -> scheduler_service_pb2.WatchEventsResponse | None:
+        # The stream is opened, with the token of that moment, by the first read.
+        self._used = self._used or self._call.token
+        with caller_token(self._used):
+            return await anext(self._answers, None)
+
+    async def _take_another_token(self) -> None:
+        """PawlError unavailable when auth is away for too long."""
+        clock = self._call.gateway.clock
+        end = clock.monotonic() + OUTAGE_SECONDS
+        while clock.monotonic() < end:
+            await still_lives(self._call, used=self._used)
+            if self._call.token != self._used:
+                self._used = ""
+                return
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+        raise PawlError("unavailable", "auth cannot be asked", retry_after_seconds=1)
 
     async def close(self) -> None:
         """End the stream."""
         await self._answers.aclose()
 
     def _open(self) -> Answers:
-        # It opens, with the token of that moment, when its first answer is asked for.
         stream = self._call.clients.scheduler.WatchEvents(self._wanted, timeout=NO_DEADLINE)
         return cast("Answers", stream)
 
@@ -83,7 +102,7 @@ class Following:
             wanted.after_seq = answer.events[-1].seq
         elif answer.events:
             wanted.after_position = answer.events[-1].position
-        else:
+        elif answer.HasField("position"):
             wanted.after_position = answer.position
 
 

@@ -12,6 +12,7 @@ from libs.core.errors import PawlError
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
 from libs.process.logs import get_logger
 from libs.rpc.client import caller_token
+from libs.rpc.tokens import SKEW_SECONDS
 
 T = TypeVar("T")
 
@@ -25,30 +26,41 @@ log = get_logger(__name__)
 async def look(call: Call, task_id: str, *, wait_seconds: float) -> task_pb2.Task:
     """The task as it stands, or as soon as it has ended, after the wait at the latest.
 
-    The scheduler ends a wait with the token; it goes on with a new one. PawlError: what the
-    scheduler refuses, and unauthenticated once the key lives no more.
+    The scheduler ends a wait with the token; it goes on with a new one, or while auth is away is
+    answered with the state of then. PawlError: what the scheduler refuses, and unauthenticated once
+    the key lives no more.
     """
     clock = call.gateway.clock
     end = clock.monotonic() + wait_seconds
     left = wait_seconds
     while True:
+        used = call.token
         asked = scheduler_service_pb2.GetTaskRequest(task_id=task_id, wait_seconds=left)
-        with caller_token(call.token):
-            said = await call.clients.scheduler.GetTask(asked, timeout=left + CALL_SECONDS)
+        with caller_token(used):
+            asking = call.clients.scheduler.GetTask(asked, timeout=left + CALL_SECONDS)
+            said = await (while_key_lives(call, asking) if wait_seconds else asking)
         left = end - clock.monotonic()
-        ticket = call.admitted.ticket
-        if said.task.state in TERMINAL or left <= 0 or not ticket.has_ended:
+        if said.task.state in TERMINAL or left <= 0 or not has_outlived(call, used):
             return said.task
-        await ticket.renew()
+        await still_lives(call, used=used)
+        if call.token == used:
+            return said.task
 
 
-async def while_key_lives(call: Call, creating: Awaitable[T]) -> T:
-    """What a create that waits for its task answers, asking with each token's end for a new one.
-
-    PawlError: what it refuses, and unauthenticated once the key lives no more: the wait ends then,
-    and not the task.
+def has_outlived(call: Call, used: str) -> bool:
+    """Whether what the scheduler has ended before its time may have ended with the token that was
+    used, by a clock as wrong as is allowed.
     """
-    answer = asyncio.ensure_future(creating)
+    return call.token != used or call.admitted.ticket.seconds_left < SKEW_SECONDS
+
+
+async def while_key_lives(call: Call, awaited: Awaitable[T]) -> T:
+    """What is awaited, asking with each token's end for a new one.
+
+    PawlError: what is awaited raises, and unauthenticated once the key lives no more: the wait ends
+    then, and not the task.
+    """
+    answer = asyncio.ensure_future(awaited)
     ticket = call.admitted.ticket
     try:
         while not answer.done():
@@ -60,14 +72,13 @@ async def while_key_lives(call: Call, creating: Awaitable[T]) -> T:
         await asyncio.gather(answer, return_exceptions=True)
 
 
-async def still_lives(call: Call) -> None:
-    """After a wait for one's own task: PawlError unauthenticated when the key lives no more.
-
-    When that cannot be asked, the answer is not withheld: the task is stored, and it is the
-    caller's own.
+async def still_lives(call: Call, *, used: str = "") -> None:
+    """PawlError unauthenticated when the key lives no more. The token is another one afterwards if
+    it had ended or is the one that was used; but not while auth cannot be asked.
     """
+    ticket = call.admitted.ticket
     try:
-        await call.admitted.ticket.renew()
+        await (ticket.replace() if ticket.token == used else ticket.renew())
     except PawlError as error:
         if error.code == "unauthenticated":
             raise

@@ -32,8 +32,7 @@ class Endpoints:
     The application within, FastAPI's own, is never asked.
     """
 
-    def __init__(self, app: ASGIApp, *, routers: Iterable[APIRouter]) -> None:
-        del app
+    def __init__(self, _app: ASGIApp, *, routers: Iterable[APIRouter]) -> None:
         routers = tuple(routers)
         self._methods = Methods(routers)
         routes = [r for router in routers for r in router.routes if isinstance(r, Route)]

@@ -244,6 +244,8 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     events: asyncio.Queue[list[task_pb2.TaskEvent] | None] = field(default_factory=asyncio.Queue)
     watching: int = 0
     position: int = 0
+    hurry_seconds: float = 0.0
+    """How much the clock by which it judges tokens is fast."""
     kept: asyncio.Event = field(default_factory=asyncio.Event)
     open: asyncio.Event = field(default_factory=_set_event)
 
@@ -307,7 +309,7 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     ) -> scheduler_service_pb2.GetTaskResponse:
         self._note(request)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(request.wait_seconds, _token_lives())):
+            async with asyncio.timeout(min(request.wait_seconds, self._token_lives())):
                 while self._known(request.task_id).state not in ENDED:
                     self.kept.clear()
                     await self.kept.wait()
@@ -351,7 +353,7 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     async def _next_events(self) -> list[task_pb2.TaskEvent] | None:
         """None: a test has ended the streams, or the token has ended."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_token_lives()):
+            async with asyncio.timeout(self._token_lives()):
                 return await self.events.get()
         return None
 
@@ -360,6 +362,9 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     ) -> scheduler_service_pb2.RepublishEventsResponse:
         self._note(request)
         return scheduler_service_pb2.RepublishEventsResponse(events=9, letters=4, unknown_letters=1)
+
+    def _token_lives(self) -> float:
+        return max(0.0, current_caller().expires_at - time.time() - self.hurry_seconds)
 
     def _note(self, request: Any) -> None:
         self.requests.append(request)
@@ -372,10 +377,6 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         if task_id not in self.tasks:
             raise PawlError("not_found", f"there is no task {task_id}")
         return self.tasks[task_id]
-
-
-def _token_lives() -> float:
-    return max(0.0, current_caller().expires_at - time.time())
 
 
 def _api_key() -> auth_pb2.ApiKey:

@@ -135,7 +135,7 @@ def wire(settings: Settings, outside: Outside) -> Process:
     sweeps = SweepStore(outside.hot, lease_seconds=settings.lease_seconds)
     sweeper = Sweeper(sweeps, signals=signals, clock=clock)
     dispatcher = Dispatcher(work, writers=writers, signals=signals, sweeper=sweeper)
-    tail = EventTail(_feed(outside), wakeups=outside.wakeups, signals=signals)
+    tail = EventTail(_feed(outside), wakeups=outside.wakeups, signals=signals, clock=clock)
     planner = PlannerClient(outside.planner)
     service = TaskService(
         tasks,

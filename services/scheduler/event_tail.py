@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID
 
 from libs.bus.postgres import CHANNEL
 from libs.bus.topics import TASK_EVENTS
+from libs.core.clock import Clock
 from libs.core.errors import PawlError
 from libs.db.outage import Outage, is_outage, pause
 from libs.db.wakeups import Wakeup, Wakeups
@@ -69,10 +69,10 @@ class EventTail:
         *,
         wakeups: Wakeups,
         signals: Signals,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock,
     ) -> None:
         self._feed = feed
-        self._monotonic = monotonic
+        self._clock = clock
         self._wakeups = wakeups
         self._signals = signals
         self._followers: set[_Follower] = set()
@@ -97,9 +97,9 @@ class EventTail:
             yield Followed(events=[], position=after)
             async for fed in self._backlog(tenant_id, after=after, up_to=joined):
                 yield fed
-                if self._monotonic() >= until:
+                if self._clock.monotonic() >= until:
                     return
-            while (left := until - self._monotonic()) > 0:
+            while (left := until - self._clock.monotonic()) > 0:
                 follower.news.clear()
                 # What was handed out so far is taken in the same instant.
                 position = max(after, joined, self._position)
@@ -179,4 +179,5 @@ class EventTail:
                 for one in fed
                 if one.event is not None and one.tenant_id == tenant_id and one.position <= up_to
             ]
-            yield Followed(events=events, position=after)
+            # The rest of the page is with the follower's unread ones.
+            yield Followed(events=events, position=min(after, up_to))

@@ -103,6 +103,52 @@ async def test_a_wait_goes_on_with_the_next_token(world: GatewayWorld) -> None:
     assert waits == sorted(waits, reverse=True)
 
 
+async def test_a_scheduler_whose_clock_is_fast_is_asked_again_with_another_token(
+    world: GatewayWorld,
+) -> None:
+    world.auth.token_lives, world.scheduler.hurry_seconds = 2.0, 0.8
+    task_id = world.scheduler.keep(make_task(RUNNING))
+    following = asyncio.create_task(collected(world, f"/api/v1/tasks/{task_id}/events"))
+    waiting = asyncio.create_task(world.http.get(f"/api/v1/tasks/{task_id}?wait=20", timeout=20))
+    await eventually(lambda: len(watches(world)) >= 3, timeout=10)
+    await eventually(lambda: len(_looks_at(world)()) >= 4, timeout=10)
+
+    world.scheduler.keep(make_task(SUCCEEDED, id=task_id))
+    world.scheduler.events.put_nowait([make_event(6, "status_transition", RUNNING, SUCCEEDED)])
+
+    assert "id: 6" in await following
+    assert (await waiting).json()["status"] == "succeeded"
+
+
+async def test_a_stream_outlasts_an_outage_of_auth(world: GatewayWorld) -> None:
+    task_id = world.scheduler.keep(make_task(RUNNING, seq=4))
+    following = asyncio.create_task(collected(world, f"/api/v1/tasks/{task_id}/events"))
+    await eventually(lambda: world.scheduler.watching == 1)
+    world.auth.refusal = PawlError("unavailable", "away", retry_after_seconds=1)
+    await eventually(lambda: world.scheduler.watching == 0)
+
+    world.auth.refusal = None
+
+    await eventually(lambda: world.scheduler.watching == 1)
+    world.scheduler.events.put_nowait([make_event(6, "status_transition", RUNNING, SUCCEEDED)])
+    assert "id: 6" in await following
+
+
+async def test_a_wait_in_an_outage_of_auth_is_answered_with_the_state_of_then(
+    world: GatewayWorld,
+) -> None:
+    task_id = world.scheduler.keep(make_task(RUNNING))
+    waiting = asyncio.create_task(world.http.get(f"/api/v1/tasks/{task_id}?wait=20", timeout=20))
+    await eventually(_looks_at(world))
+
+    world.auth.refusal = PawlError("unavailable", "away", retry_after_seconds=1)
+
+    async with asyncio.timeout(10):
+        answer = await waiting
+    assert (answer.status_code, answer.json()["status"]) == (200, "running")
+    assert answer.headers["retry-after"]
+
+
 async def test_a_wait_that_is_over_is_answered_with_the_state_of_then(world: GatewayWorld) -> None:
     task_id = world.scheduler.keep(make_task(RUNNING))
 

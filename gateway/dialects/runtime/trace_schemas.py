@@ -57,7 +57,10 @@ class StepRecord(BaseModel):
     finished_at: Time | None
     duration_ms: int | None
     step_hash: Hash | None
-    cost_usd: float = Field(description="0 until it has finished; so too the next two.")
+    cost_usd: float = Field(
+        description="0 while it runs; of an interrupted step what it used until it was killed, if"
+        " that is known. So too the next two."
+    )
     tokens: int
     sandbox_ms: int
 

@@ -10,6 +10,7 @@ branch_labels = None
 depends_on = None
 
 KEYS_BY_MODE = """
+DELETE FROM scheduler.idempotency WHERE created_at < now() - interval '24 hours';
 ALTER TABLE scheduler.idempotency ADD COLUMN mode text;
 UPDATE scheduler.idempotency i SET mode = t.mode FROM scheduler.tasks t WHERE t.id = i.task_id;
 ALTER TABLE scheduler.idempotency

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import secrets
@@ -26,7 +27,7 @@ from services.auth.scopes import GRANTABLE
 from tests.e2e.tasks import EXECUTE
 from tests.waiting import eventually
 
-FIRST_SECONDS = 10.0
+FIRST_SECONDS = 5.0
 IDLE_SECONDS = 0.7
 """So long nothing comes on a stream that has begun, and it is taken for read."""
 
@@ -159,13 +160,13 @@ async def filled(whose: Account, text: str) -> str:
 
 async def until_idle(stream: AsyncIterator[T]) -> AsyncIterator[T]:
     """What comes on a stream that may have no end, until nothing more does."""
-    patience = FIRST_SECONDS
-    while True:
+    for number in itertools.count():
+        # What comes first only says that the stream stands.
+        patience = FIRST_SECONDS if number < 2 else IDLE_SECONDS
         try:
             yield await asyncio.wait_for(anext(stream), patience)
         except (StopAsyncIteration, TimeoutError):
             return
-        patience = IDLE_SECONDS
 
 
 def task_of(canary: str) -> dict[str, Any]:

@@ -599,8 +599,8 @@ class WatchEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     position: _builtins.int
-    """Set without events, in a stream of every task of the tenant: what comes after this position was not sent yet. In the first answer, which
-    says that the stream stands, and in the last before it ends with the caller's token.
+    """Output only. In a stream of every task of the tenant, without events: what comes after this position was not sent yet. Set in the first
+    answer, which says that the stream stands, and in the last before it ends with the caller's token; unset in all others.
     """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.TaskEvent]:
