@@ -1,8 +1,8 @@
 """A tenant that floods: `python -m tests.faults.flood HOST PORT KEY PER_SECOND SECONDS`.
 
-In a process of its own, so that it does not slow down who measures. Requests leave when they are
-due, whatever the answers; what it got it prints as JSON: counts by status, and what of the refusals
-said when to come again.
+In a process of its own, so that it does not slow down who measures. It prints `ready`, and begins
+when a line is sent to it. Requests leave when they are due, whatever the answers; what it got it
+prints as JSON: counts by status, and what of the refusals said when to come again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ async def flood(host: str, port: int, key: str, *, per_second: float, seconds: f
     raw = head.encode() + BODY
     statuses: Counter[str] = Counter()
     loop = asyncio.get_running_loop()
+    connections = [await asyncio.open_connection(host, port) for _ in range(CONNECTIONS)]
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
     began = loop.time()
 
     async def one(number: int) -> None:
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = connections[number]
         pause = CONNECTIONS / per_second
         due = began + number / per_second
         while due < began + seconds:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +34,12 @@ ROOT = Path(__file__).resolve().parents[2]
 EXECUTE = "/api/v1/tasks/execute"
 MATH: dict[str, Any] = {"task_definition": {"expression": "6*7"}}
 CALM_PER_SECOND = 20.0
-FLOOD_PER_SECOND = 400.0
+FLOOD_PER_SECOND = 1000.0
 SLOW_SECONDS = 20.0
+FLOOD_SECONDS = float(os.environ.get("PAWL_TEST_FLOOD_SECONDS", "8"))
+"""Longer for figures: in its first moments a flooder is granted its burst."""
+
+Said = dict[str, float]
 
 
 @dataclass(slots=True)
@@ -87,18 +92,28 @@ async def client_of(place: Place) -> AsyncIterator[httpx2.AsyncClient]:
         yield http
 
 
-async def flood(place: Place, seconds: float) -> dict[str, float]:
-    """What a flooder in another process is answered."""
+@asynccontextmanager
+async def flooding(place: Place, seconds: float) -> AsyncIterator[Callable[[], Awaitable[Said]]]:
+    """A flooder in another process, about to begin; what is yielded begins, and returns what it was
+    answered.
+    """
     arguments = (place.host, str(place.port), place.key, str(FLOOD_PER_SECOND), str(seconds))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "tests.faults.flood", *arguments),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": str(ROOT)},
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0
-    found: dict[str, float] = json.loads(said)
-    return found
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+
+    async def flood() -> Said:
+        said, _ = await process.communicate(b"go\n")
+        assert process.returncode == 0
+        found: Said = json.loads(said)
+        return found
+
+    yield flood
 
 
 async def test_a_flooding_tenant_is_held_to_its_limit_and_the_others_are_served(
@@ -109,14 +124,15 @@ async def test_a_flooding_tenant_is_held_to_its_limit_and_the_others_are_served(
     assert limit is not None
     await calm_for(calm, 1.0)
 
-    alone = await calm_for(calm, 8.0)
-    said, beside = await asyncio.gather(flood(flooder, 9.0), calm_for(calm, 8.0))
+    alone = await calm_for(calm, FLOOD_SECONDS)
+    async with flooding(flooder, FLOOD_SECONDS + 1) as flood:
+        said, beside = await asyncio.gather(flood(), calm_for(calm, FLOOD_SECONDS))
 
     print(f"alone {alone.said()}; beside a flood {beside.said()}; the flood {said}")
     assert set(alone.statuses) == set(beside.statuses) == {200}
-    assert sum(beside.statuses.values()) == CALM_PER_SECOND * 8
+    assert sum(beside.statuses.values()) == CALM_PER_SECOND * FLOOD_SECONDS
     assert said["200"] <= limit + said["seconds"] * limit / 60 + 1
-    assert said["429"] >= FLOOD_PER_SECOND * 9 / 2
+    assert said["429"] >= FLOOD_PER_SECOND * FLOOD_SECONDS / 2
     assert said["retry_after"] == said["429"]
     assert set(said) == {"200", "429", "retry_after", "seconds"}
     assert CONNECTIONS < FLOOD_PER_SECOND
@@ -150,7 +166,8 @@ async def test_slow_clients_are_let_go_and_the_others_are_served(stack: FaultSta
     for end in ends[:200]:
         assert end.received == b""
     for end in ends[200:400]:
-        assert _status(end) in {408, 429}
+        # 503: more of them wait for the key's first answer than one account may.
+        assert _status(end) in {408, 429, 503}
     assert Counter(_status(end) for end in ends[200:400])[408] >= 100
 
 
