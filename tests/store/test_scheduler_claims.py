@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from libs.core.lifecycle import TaskState
@@ -15,6 +17,7 @@ from services.scheduler.waiting import why_waiting
 from tests.scheduler_world import OTHER_TENANT, TENANT, WAIT
 from tests.servers import Database
 from tests.store.scheduler_rows import Stores, scheduler_stores
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.db
 
@@ -83,6 +86,36 @@ async def test_end_of_a_task_makes_room_in_the_same_commit(stores: Stores) -> No
     await stores.report(stream, task, closes=1, ends=TaskState.SUCCEEDED)
 
     assert len(await stores.claim(stream, slots=8)) == 1
+
+
+async def test_task_begins_after_the_end_that_made_room_for_it(
+    stores: Stores, database: Database
+) -> None:
+    for _ in range(2):
+        await stores.insert_task(tenant_limit=1, steps=1)
+    stream, other = await stores.connect(), await stores.connect(executor_id="ex-2")
+    (first,) = await stores.claim(stream, slots=1)
+    await stores.report(stream, first, begins=1)
+    async with await psycopg.AsyncConnection.connect(database.owner_dsn, autocommit=True) as turn:
+        await turn.execute("SELECT pg_advisory_lock(5206, 1)")
+        claiming = asyncio.create_task(stores.claim(other, slots=1))
+        await eventually(lambda: _claim_waits(turn))
+        await stores.report(stream, first, closes=1, ends=TaskState.SUCCEEDED)
+    (second,) = await claiming
+
+    (row,) = await stores.ask(
+        "SELECT s.execution_started_at >= f.finished_at AS in_order FROM scheduler.tasks f,"
+        f" scheduler.tasks s WHERE f.id = '{first.task_id}' AND s.id = '{second.task_id}'"
+    )
+    assert row["in_order"]
+
+
+async def _claim_waits(connection: psycopg.AsyncConnection[Any]) -> bool:
+    cursor = await connection.execute(
+        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    return await cursor.fetchone() is not None
 
 
 async def test_sixteen_claims_at_once_keep_the_limits_and_leave_nothing(stores: Stores) -> None:
