@@ -139,18 +139,19 @@ async def test_a_flooding_tenant_is_held_to_its_limit_and_the_others_are_served(
 
 
 async def test_slow_clients_are_let_go_and_the_others_are_served(stack: FaultStack) -> None:
-    slow, calm = new_place(stack, "enterprise"), new_place(stack, "enterprise")
+    # Each of them has fewer at once than one account may.
+    slow, reading, calm = (new_place(stack, "enterprise") for _ in range(3))
     large = {
         "task_definition": {"text": "x" * 900_000},
         "plan": {"steps": [{"step_index": 1, "tool": "math", "input": {"expression": "1"}}]},
     }
-    async with client_of(slow) as http:
+    async with client_of(reading) as http:
         made = (await http.post(EXECUTE, json=large)).json()
-    look = slow.head("GET", f"/api/v1/tasks/{made['task_id']}")
+    look = reading.head("GET", f"/api/v1/tasks/{made['task_id']}")
     submit = slow.head("POST", EXECUTE, length=5000)
     heads = [send_slowly(slow, b"", submit) for _ in range(200)]
     bodies = [send_slowly(slow, submit, b"{" * 5000) for _ in range(200)]
-    readers = [read_slowly(slow, look) for _ in range(100)]
+    readers = [read_slowly(reading, look) for _ in range(100)]
     before = _resident_mib(stack)
 
     ends, served = await asyncio.gather(
@@ -166,9 +167,7 @@ async def test_slow_clients_are_let_go_and_the_others_are_served(stack: FaultSta
     for end in ends[:200]:
         assert end.received == b""
     for end in ends[200:400]:
-        # 503: more of them wait for the key's first answer than one account may.
-        assert _status(end) in {408, 429, 503}
-    assert Counter(_status(end) for end in ends[200:400])[408] >= 100
+        assert _status(end) == 408
 
 
 async def test_a_burst_of_large_bodies_is_taken_bit_by_bit(stack: FaultStack) -> None:
