@@ -159,22 +159,18 @@ class Callers:
         standing = answer.standing(left=key.permits.left, now=self._clock.monotonic())
         return Ticket(standing, answer, key, self)
 
-    def lives(self, answer: Answer) -> bool:
-        """Whether the token of an answer is still to be sent on."""
-        return self._clock.monotonic() < answer.usable_until
-
     def seconds_left(self, answer: Answer) -> float:
-        """How long that is so."""
-        return max(0.0, answer.usable_until - self._clock.monotonic())
+        """How long the token of an answer may still be sent on; 0 once it has ended."""
+        return answer.seconds_left(self._clock.monotonic())
 
     async def living(self, key: _Key, answer: Answer) -> Answer:
         """The same answer, or the newest one when its token is about to end."""
-        return answer if self.lives(answer) else await self.another(key, answer)
+        return answer if self.seconds_left(answer) else await self.another(key, answer)
 
     async def another(self, key: _Key, answer: Answer) -> Answer:
         """An answer that lives, and is not this one."""
         newest = key.permits.answer
-        if newest is not None and newest is not answer and self.lives(newest):
+        if newest is not None and newest is not answer and self.seconds_left(newest):
             return newest
         return await self._wait(key, takes=False)
 
@@ -252,7 +248,7 @@ class Callers:
         if key.asking is None:
             key.asking = asyncio.create_task(self._ask(key))
         answer = await waiting.future
-        if self._clock.monotonic() >= answer.usable_until:
+        if not self.seconds_left(answer):
             raise overloaded()
         return answer
 

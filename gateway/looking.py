@@ -38,7 +38,7 @@ async def look(call: Call, task_id: str, *, wait_seconds: float) -> task_pb2.Tas
         asked = scheduler_service_pb2.GetTaskRequest(task_id=task_id, wait_seconds=left)
         with caller_token(used):
             asking = call.clients.scheduler.GetTask(asked, timeout=left + CALL_SECONDS)
-            said = await (while_key_lives(call, asking) if wait_seconds else asking)
+            said = await waited(call, asking, wait_seconds=wait_seconds)
         left = end - clock.monotonic()
         if said.task.state in TERMINAL or left <= 0 or not has_outlived(call, used):
             return said.task
@@ -52,6 +52,11 @@ def has_outlived(call: Call, used: str) -> bool:
     used, by a clock as wrong as is allowed.
     """
     return call.token != used or call.admitted.ticket.seconds_left < SKEW_SECONDS
+
+
+async def waited(call: Call, asking: Awaitable[T], *, wait_seconds: float) -> T:
+    """What a call answers that waits for so long: at once, or `while_key_lives`."""
+    return await (while_key_lives(call, asking) if wait_seconds else asking)
 
 
 async def while_key_lives(call: Call, awaited: Awaitable[T]) -> T:

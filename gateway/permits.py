@@ -74,6 +74,10 @@ class Answer:
             policies=self.policies,
         )
 
+    def seconds_left(self, now: float) -> float:
+        """How long the token may still be sent on; 0 once it has ended."""
+        return max(0.0, self.usable_until - now)
+
     def retry_after(self, now: float) -> float:
         """Seconds until auth would grant one more request."""
         return max(0.0, self.retry_after_seconds - (now - self.received_at))
@@ -111,7 +115,7 @@ class KeyPermits:
         for it when auth was last asked.
         """
         answer = self.answer
-        if answer is None or now >= answer.usable_until or self.is_short:
+        if answer is None or not answer.seconds_left(now) or self.is_short:
             return None
         if answer.limit_name and self.owed >= answer.remaining:
             return None

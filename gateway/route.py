@@ -36,13 +36,11 @@ class Endpoints:
         routers = tuple(routers)
         self._methods = Methods(routers)
         routes = [r for router in routers for r in router.routes if isinstance(r, Route)]
-        self._plain = {
-            (method, route.path): route
-            for route in routes
-            if not route.param_convertors
-            for method in route.methods or ()
-        }
-        self._paths = {path for _, path in self._plain}
+        self._plain: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            if not route.param_convertors:
+                by_method = self._plain.setdefault(route.path, {})
+                by_method.update(dict.fromkeys(route.methods or (), route))
         self._patterns = [route for route in routes if route.param_convertors]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,9 +55,9 @@ class Endpoints:
         await response(scope, receive, send)
 
     def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
-        plain = self._plain.get((method, path))
-        if plain is not None or path in self._paths:
-            return plain, {}
+        by_method = self._plain.get(path)
+        if by_method is not None:
+            return by_method.get(method), {}
         for route in self._patterns:
             if method in (route.methods or ()) and (found := route.path_regex.match(path)):
                 return route, found.groupdict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.looking import CALL_SECONDS, look, while_key_lives
+from gateway.looking import CALL_SECONDS, look, waited
 from gateway.tasks import TERMINAL
 from libs.core.errors import PawlError
 from libs.pb.pawl.scheduler.v1 import scheduler_service_pb2, task_pb2
@@ -30,9 +30,7 @@ async def submit(call: Call, asked: scheduler_service_pb2.SubmitTaskRequest) -> 
     with caller_token(call.token):
         timeout = asked.wait_seconds + CALL_SECONDS
         submitting = call.clients.scheduler.SubmitTask(asked, timeout=timeout)
-        said: Submitted = await (
-            while_key_lives(call, submitting) if asked.wait_seconds else submitting
-        )
+        said: Submitted = await waited(call, submitting, wait_seconds=asked.wait_seconds)
     del asked, submitting
     if not waits_apart or said.task.state in TERMINAL:
         return said

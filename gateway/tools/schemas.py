@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.accounts.schemas import Time
 from gateway.optional_members import ABSENT, Optional
 from libs.core.errors import FailureCode
 
 Effect = Literal["pure", "network", "sandbox", "model", "artifact"]
-Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 TOOL: dict[str, Any] = {
     "name": "math",
     "version": "1.0.0",

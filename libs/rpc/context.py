@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from libs.core.errors import PawlError
@@ -15,6 +16,9 @@ from libs.core.tiers import TierLimits
 REQUEST_ID_HEADER = "x-request-id"
 TRACEPARENT_HEADER = "traceparent"
 AUTHORIZATION_HEADER = "authorization"
+
+OPERATOR = "operator"
+"""The scope of who runs the installation and may see all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,10 @@ class Caller:
     roles: frozenset[str] = frozenset()
     allowed_agent_ids: frozenset[str] | None = None
     allowed_task_ids: frozenset[str] | None = None
+
+    def seconds_left(self, now: datetime) -> float:
+        """How long the token lives; not positive once it has ended."""
+        return self.expires_at - now.timestamp()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from libs.core.errors import FieldError
+from libs.rpc import context
 from services.auth.wording import one_of, shown
 
 TASKS_READ = "tasks:read"
@@ -17,7 +18,7 @@ KEYS_WRITE = "keys:write"
 USERS_READ = "users:read"
 USERS_WRITE = "users:write"
 AUDIT_READ = "audit:read"
-OPERATOR = "operator"
+OPERATOR = context.OPERATOR
 
 GRANTABLE = (
     TASKS_READ,

@@ -11,7 +11,7 @@ from libs.pb.pawl.executor.v1.executor_service_pb2_grpc import (
     ExecutorServiceServicer,
     add_ExecutorServiceServicer_to_server,
 )
-from libs.rpc.context import Caller, Principal, current
+from libs.rpc.context import OPERATOR, Caller, Principal, current
 from libs.rpc.convert import tool_spec_to_proto
 from libs.rpc.server import RpcServer
 from libs.rpc.tls import TlsFiles
@@ -19,8 +19,6 @@ from libs.rpc.tokens import TokenVerifier
 from services.executor.access import ACCESS, SERVICE
 from services.executor.tools.registry import ToolRegistry
 from services.executor.worker import Identity, Worker
-
-OPERATOR = "operator"
 
 
 class ExecutorServer(ExecutorServiceServicer):

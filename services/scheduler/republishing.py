@@ -7,12 +7,11 @@ from uuid import UUID
 
 from libs.bus.bus import Bus
 from libs.bus.letters import event_of
-from libs.rpc.context import Caller, require_scope
+from libs.rpc.context import OPERATOR, Caller, require_scope
 from services.scheduler.convert import no_such_task
 from services.scheduler.store import TaskStore
 from services.scheduler.wakeups import Signals
 
-OPERATOR = "operator"
 GROUP = "scheduler-republish"
 SCHEMA = "scheduler"
 

@@ -147,9 +147,9 @@ class TaskService:
         """
         require_scope(caller, READ)
         check_wait(wait_seconds)
-        lives = caller.expires_at - self._clock.now().timestamp()
+        wait_seconds = min(wait_seconds, caller.seconds_left(self._clock.now()))
         with self._signals.ended.flag(task_id) as flag:
-            return await self._until_ended(caller, task_id, flag, min(wait_seconds, lives))
+            return await self._until_ended(caller, task_id, flag, wait_seconds)
 
     async def waiting(self, task: StoredTask) -> Waiting | None:
         """Why a task waits; None when it does not."""

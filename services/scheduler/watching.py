@@ -92,8 +92,7 @@ class WatchService:
 
     def _end_of(self, caller: Caller) -> float:
         """When the caller's token ends, on the monotonic clock."""
-        left = caller.expires_at - self._clock.now().timestamp()
-        return self._clock.monotonic() + left
+        return self._clock.monotonic() + caller.seconds_left(self._clock.now())
 
 
 class _InReach:

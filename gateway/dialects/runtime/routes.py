@@ -35,7 +35,7 @@ from gateway.dialects.runtime.documents import (
 )
 from gateway.events import Following, event_stream, frames_of, last_event_id
 from gateway.idempotency import HEADER, REPLAYED_HEADER, parse_key
-from gateway.looking import CALL_SECONDS, look, while_key_lives
+from gateway.looking import CALL_SECONDS, look, waited
 from gateway.openapi import IDEMPOTENCY_KEY, IF_NONE_MATCH, LAST_EVENT_ID, reads
 from gateway.optional_body import read_optional_body
 from gateway.polling import poll_headers
@@ -124,7 +124,7 @@ async def replay_task(request: Request, task_id: TaskId) -> Response:
     with caller_token(call.token), mapping.in_this_dialect():
         timeout = wait.seconds + CALL_SECONDS
         replaying = call.clients.scheduler.ReplayTask(asked, timeout=timeout)
-        said = await (while_key_lives(call, replaying) if wait.seconds else replaying)
+        said = await waited(call, replaying, wait_seconds=wait.seconds)
     return _accepted(call, said, wait=wait)
 
 

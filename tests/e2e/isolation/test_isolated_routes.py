@@ -48,21 +48,6 @@ async def mine(stack: Stack) -> AsyncIterator[Account]:
         yield made
 
 
-@pytest_asyncio.fixture(scope="module")
-async def other(stack: Stack) -> AsyncIterator[Account]:
-    """Another account."""
-    async with account(stack) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module")
-async def spent(stack: Stack) -> AsyncIterator[Account]:
-    """An account whose own keys do what they may."""
-    async with account(stack) as made:
-        del made.things["WAITING"]
-        yield made
-
-
 async def sent(row: Row, whose: Account, *, key: str | None) -> Answer:
     """The answer to a request for things of an account."""
     path = await filled(whose, row.path)
